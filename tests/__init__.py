@@ -1,0 +1,1 @@
+"""The tests of stagecast; they mirror src/, and servers.py and waiting.py serve them all."""

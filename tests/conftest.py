@@ -1,0 +1,53 @@
+"""Fixtures of the whole suite: the async backend and the shared Redis servers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import RedisKind, RedisServer, available_redis_kinds, start_redis
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as Celery's and uvicorn's users do."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", params=available_redis_kinds())
+def redis_kind(request: pytest.FixtureRequest) -> RedisKind:
+    """Each kind of server that this machine has, for tests that start their own."""
+    kind: RedisKind = request.param
+    return kind
+
+
+@pytest.fixture(scope="session")
+def _shared_redis(redis_kind: RedisKind) -> Iterator[RedisServer]:
+    with start_redis(redis_kind) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """A shared, emptied server of each kind in turn; a test must not kill, pause or configure it."""
+    return _emptied(_shared_redis)
+
+
+@pytest.fixture(scope="session")
+def _any_shared_redis() -> Iterator[RedisServer]:
+    kinds = available_redis_kinds()
+    if not kinds:
+        pytest.fail("no Redis or Valkey server found: run `make setup`")
+    with start_redis(kinds[0]) as server:
+        yield server
+
+
+@pytest.fixture
+def any_redis(_any_shared_redis: RedisServer) -> RedisServer:
+    """One shared, emptied server (Valkey where present); a test must not kill, pause or configure it."""
+    return _emptied(_any_shared_redis)
+
+
+def _emptied(server: RedisServer) -> RedisServer:
+    with server.client() as client:
+        client.flushall()
+    return server
