@@ -1,0 +1,1 @@
+"""What stagecast means: events, topics, runs, ports and use cases; knows no transport, framework or wire format."""

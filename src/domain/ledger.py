@@ -1,0 +1,394 @@
+"""The rules of the log: which event of which producer counts, what opens and ends a run, who writes the text.
+
+`ProjectLedger` is those rules in their readable form, for one project and without any I/O. A transport without a
+scripting engine of its own runs it as it stands; the Redis script is its translation, and the contract suite and a
+model test hold the two to each other. The rules:
+
+* **Text has one writer**: the producer that last began at offset 0. Its token is appended where its offset is the
+  stored length; elsewhere the receipt's `need` asks for the text. Tokens of others are refused.
+* **Runs.** `done` and `error` end the run. Its producers stay in it: late progress of theirs is delivered and opens
+  nothing. A token at offset 0, or a non-final `stage_update`, of a new producer or of the one that ended the run,
+  opens the next; a new producer's `done` or `error` opens and ends one. A second end is refused. A final
+  `stage_update` outside a run ends the stage's stream.
+* **Attempts** are numbered per (run, task) at each execution start; a newer attempt fences the older ones of its task.
+* **Continuity.** A producer whose acknowledged position is not in the log's current life is asked for all it holds.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from attrs import Factory, define, field
+
+from .bus import Batch, BusLimits, Opened, Opening, Receipt, Snapshot
+from .errors import RunSuperseded
+from .events import (
+    Event,
+    FailureReason,
+    RunOpened,
+    StageFailed,
+    StageUpdated,
+    TokenEmitted,
+    ends_run,
+    opens_run,
+    slot_of,
+)
+from .positions import Position
+from .state import StageState
+from .text import units
+from .topics import Topic
+
+Encode: TypeAlias = Callable[[Event], bytes]
+Decode: TypeAlias = Callable[[bytes], Event]
+
+MICROSECOND = 1_000_000
+PAST_RUNS = 16
+"""How many superseded runs a stage remembers, so that a redelivery of one does not take the stage back."""
+
+LAPSE_MESSAGES: dict[FailureReason, str] = {
+    "lease": "The worker stopped responding.",
+    "cancelled": "The run was cancelled.",
+    "timeout": "The run did not start in time.",
+}
+
+
+@define
+class _Task:
+    attempt: int
+    nonce: str
+
+
+@define
+class _Producer:
+    sequence: int
+    run: str | None
+    seen: int
+
+
+@define
+class Lease:
+    """A producer's sign of life: `beat` changes with each renewal."""
+
+    run: str
+    beat: int
+
+
+@define
+class _Stage:
+    run: str | None = None
+    attempt: int = 0
+    began: Position | None = None
+    opened: Position | None = None
+    text_began: Position | None = None
+    ended: Position | None = None
+    ended_at: float | None = None
+    pipeline_ended: Position | None = None
+    ender: str | None = None
+    presumed_dead: bool = False
+    cancelled: bool = False
+    queued_until: int | None = None
+    writer: str | None = None
+    writer_task: str | None = None
+    length: int = 0
+    text: list[str] = Factory(list)
+    slots: dict[str, bytes] = Factory(dict)
+    tasks: dict[str, _Task] = Factory(dict)
+    leases: dict[str, Lease] = Factory(dict)
+    past: deque[str] = field(factory=lambda: deque(maxlen=PAST_RUNS))
+
+    @property
+    def in_progress(self) -> bool:
+        return self.run is not None and self.ended is None
+
+    def clear_text(self, position: Position) -> None:
+        self.text.clear()
+        self.length = 0
+        self.writer = self.writer_task = None
+        self.text_began = position
+
+
+@define
+class ProjectLedger:
+    """One project's log and the state of its stages. Times are microseconds of the backend's clock."""
+
+    project: str
+    limits: BusLimits
+    encode: Encode
+    end: Position | None = None
+    entries: deque[tuple[Position, str, bytes]] = Factory(deque)
+    """The log: position, stage, encoded event; at most `limits.log_length`."""
+    touched: int = 0
+    _epoch: int = 0
+    _stages: dict[str, _Stage] = Factory(dict)
+    _producers: dict[str, _Producer] = Factory(dict)
+
+    def open_run(self, opening: Opening, now: int) -> Opened:
+        """Announce a run or begin an attempt (`MessageBus.open_run`). Raises RunSuperseded."""
+        assert opening.topic.stage is not None
+        name = opening.topic.stage
+        queued = None if opening.queued is None else (opening.queued, self.encode(opening.queued))
+        self.touched = now
+        stage = self._stages.setdefault(name, _Stage())
+        if opening.run in stage.past:
+            raise RunSuperseded(f"run {opening.run} of stage {name} was superseded by run {stage.run}")
+        known = stage.run == opening.run
+        if queued is not None:
+            if not known:
+                self._open(name, stage, opening.run, attempt=0, fresh=True, now=now)
+                self._append(name, stage, *queued, now)
+                stage.queued_until = now + int(self.limits.queue_deadline * MICROSECOND)
+            return Opened(run=opening.run, attempt=stage.attempt, position=self.end, cancelled=stage.cancelled)
+        task = stage.tasks.get(opening.task) if known else None
+        if known and stage.cancelled:
+            return Opened(run=opening.run, attempt=stage.attempt, position=self.end, cancelled=True)
+        if task is None or task.nonce != opening.nonce:
+            task = _Task((task.attempt if task else 0) + 1, opening.nonce)
+            if not known or task.attempt > 1 or stage.presumed_dead:
+                fresh = not known or stage.writer_task == opening.task
+                self._open(name, stage, opening.run, attempt=task.attempt, fresh=fresh, now=now)
+            stage.attempt = max(stage.attempt, task.attempt)
+            stage.tasks[opening.task] = task
+        if stage.in_progress:
+            stage.leases[opening.producer] = Lease(opening.run, now)
+        stage.queued_until = None
+        return Opened(run=opening.run, attempt=task.attempt, position=self.end)
+
+    def publish(self, batch: Batch, encoded: Sequence[bytes], now: int) -> Receipt:
+        """Append what counts of `batch`, whose events are `encoded` in the same order (`MessageBus.publish`)."""
+        self.touched = now
+        producer = self._producers.get(batch.producer)
+        skip = 0 if producer is None else min(max(producer.sequence - batch.first + 1, 0), len(batch.events))
+        run = batch.run or (producer.run if producer else None)
+        stage = self._stages.setdefault(batch.stage, _Stage())
+        if batch.events and skip == len(batch.events):
+            return self._settle(batch, stage, run, applied=skip, now=now)
+
+        rolled_back = self._is_ahead(batch.acknowledged)
+        if rolled_back:
+            assert batch.acknowledged is not None
+            self._epoch = max(now, self._epoch + 1, batch.acknowledged.epoch + 1)
+        lost = batch.acknowledged is not None and (
+            rolled_back or self.end is None or batch.acknowledged.epoch != self.end.epoch
+        )
+        if run is not None:
+            stale = stage.run is None or (lost and (stage.opened is None or stage.opened.epoch != self._epoch))
+            if not stale and (stage.run != run or self._is_fenced(stage, batch)):
+                refused = len(batch.events) - skip
+                stage.leases.pop(batch.producer, None)
+                return self._settle(batch, stage, run, len(batch.events), now, refused=refused, superseded=True)
+            if stale or (lost and batch.task and batch.task not in stage.tasks):
+                if stale:
+                    self._open(batch.stage, stage, run, attempt=batch.attempt, fresh=True, now=now)
+                if batch.task:
+                    stage.tasks[batch.task] = _Task(batch.attempt, "")
+                lost = True
+            if lost:
+                return self._settle(batch, stage, run, applied=skip, now=now, need="state")
+            if stage.presumed_dead and stage.ended is not None:
+                self._open(batch.stage, stage, run, attempt=stage.attempt, fresh=False, now=now)
+        elif stage.in_progress:
+            run = stage.run
+        return self._apply(batch, encoded, skip, stage, run, now)
+
+    def _apply(
+        self, batch: Batch, encoded: Sequence[bytes], skip: int, stage: _Stage, run: str | None, now: int
+    ) -> Receipt:
+        applied, refused, need = skip, 0, None
+        for event, data in zip(batch.events[skip:], encoded[skip:], strict=True):
+            new = run is None
+            opens = opens_run(event) and (new or stage.ender == batch.producer)
+            if not stage.in_progress and (opens or (new and ends_run(event))):
+                if stage.run == batch.new_run:
+                    break
+                run = batch.new_run
+                self._open(batch.stage, stage, run, attempt=1, fresh=True, now=now)
+            match event:
+                case TokenEmitted(offset=0) if stage.in_progress:
+                    stage.clear_text(self._next(now))
+                    stage.writer, stage.writer_task = batch.producer, batch.task
+                case TokenEmitted(offset=offset) if stage.in_progress and stage.writer in {None, batch.producer}:
+                    if stage.writer is None or offset != stage.length:
+                        need = "text"
+                        break
+                case TokenEmitted():
+                    refused, applied = refused + 1, applied + 1
+                    continue
+                case _ if ends_run(event):
+                    if not stage.in_progress:
+                        refused, applied = refused + 1, applied + 1
+                        continue
+                    stage.ender = batch.producer
+            self._append(batch.stage, stage, event, data, now)
+            applied += 1
+        return self._settle(batch, stage, run, applied, now, refused=refused, need=need)
+
+    def _settle(
+        self,
+        batch: Batch,
+        stage: _Stage,
+        run: str | None,
+        applied: int,
+        now: int,
+        *,
+        refused: int = 0,
+        superseded: bool = False,
+        need: str | None = None,
+    ) -> Receipt:
+        """Remember the producer's sequence and sign of life, and answer."""
+        known = self._producers.get(batch.producer)
+        sequence = max(batch.first + applied - 1, known.sequence if known else 0)
+        if known is None:
+            self._forget_producers(now)
+        self._producers.pop(batch.producer, None)
+        self._producers[batch.producer] = _Producer(sequence, run, now)
+        if run is not None and run == stage.run and not superseded:
+            if stage.in_progress and not batch.release:
+                stage.leases[batch.producer] = Lease(run, now)
+                stage.queued_until = None
+            elif stage.leases.pop(batch.producer, None) and stage.in_progress and not stage.leases:
+                stage.queued_until = now + int(self.limits.queue_deadline * MICROSECOND)
+        return Receipt(
+            applied=applied,
+            position=self.end,
+            run=run,
+            refused=refused,
+            superseded=superseded,
+            cancelled=stage.cancelled and run == stage.run,
+            need=need,  # type: ignore[arg-type]
+        )
+
+    def cancel(self, topic: Topic, run: str, now: int) -> bool:
+        """Flag `run` as cancelled; end it at once where nobody holds a lease on it (`MessageBus.cancel`)."""
+        assert topic.stage is not None
+        stage = self._stages.get(topic.stage)
+        if stage is None or stage.run != run or not stage.in_progress:
+            return False
+        self.touched = now
+        stage.cancelled = True
+        if not stage.leases:
+            self._fail(topic.stage, stage, "cancelled", now)
+        return True
+
+    def leases(self) -> Iterator[tuple[str, str, dict[str, Lease]]]:
+        """Stage, run and leases of every run in progress that somebody holds a lease on, or that is overdue."""
+        for name, stage in self._stages.items():
+            if stage.run is not None and stage.in_progress and (stage.leases or stage.queued_until):
+                yield name, stage.run, dict(stage.leases)
+
+    def lapse(self, name: str, run: str, seen: dict[str, int], now: int) -> bool:
+        """End `run` if its leases are exactly those `seen` (producer -> beat) by a watcher for a whole lease time.
+
+        With `seen` empty: if it waits for a start past its deadline.
+        """
+        stage = self._stages.get(name)
+        if stage is None or stage.run != run or not stage.in_progress:
+            return False
+        if {producer: lease.beat for producer, lease in stage.leases.items()} != seen:
+            return False
+        if not seen and (stage.queued_until is None or now < stage.queued_until):
+            return False
+        reason: FailureReason = "cancelled" if stage.cancelled else "lease" if seen else "timeout"
+        self._fail(name, stage, reason, now)
+        stage.presumed_dead = not stage.cancelled
+        return True
+
+    def snapshot(self, topic: Topic, decode: Decode, now: int) -> Snapshot:
+        """The state of the topic's stages at the end of the log."""
+        stages = {name: self._state(name, stage, decode) for name, stage in self._stages.items() if topic.covers(name)}
+        return Snapshot(position=self.end, stages=stages, time=now / MICROSECOND)
+
+    def _state(self, name: str, stage: _Stage, decode: Decode) -> StageState:
+        state = StageState(
+            project=self.project,
+            stage=name,
+            run=stage.run,
+            attempt=stage.attempt,
+            began=stage.began,
+            opened=stage.opened,
+            text_began=stage.text_began,
+            slots={slot: decode(data) for slot, data in stage.slots.items()},
+            ended=stage.ended,
+            ended_at=stage.ended_at,
+            pipeline_ended=stage.pipeline_ended,
+        )
+        state.text = "".join(stage.text)
+        return state
+
+    def _is_ahead(self, acknowledged: Position | None) -> bool:
+        """Whether a producer has seen positions that this log, restored from an older state, has not."""
+        return acknowledged is not None and (self.end is None or acknowledged > self.end)
+
+    def _is_fenced(self, stage: _Stage, batch: Batch) -> bool:
+        task = stage.tasks.get(batch.task) if batch.task else None
+        return task is not None and task.attempt > batch.attempt
+
+    def _open(self, name: str, stage: _Stage, run: str, *, attempt: int, fresh: bool, now: int) -> None:
+        position = self._next(now)
+        if run != stage.run or stage.began is None or stage.began.epoch != position.epoch:
+            if stage.run is not None and stage.run != run:
+                stage.past.append(stage.run)
+            stage.slots.clear()
+            stage.tasks.clear()
+            stage.leases.clear()
+            stage.began = position
+            stage.cancelled = False
+            stage.queued_until = None
+            stage.pipeline_ended = None
+            fresh = True
+        if fresh:
+            stage.clear_text(position)
+        stage.slots.pop("outcome", None)
+        stage.run, stage.attempt, stage.opened = run, attempt, position
+        stage.ended = stage.ended_at = stage.ender = None
+        stage.presumed_dead = False
+        event = RunOpened(
+            project=self.project, stage=name, timestamp=now / MICROSECOND, run=run, attempt=attempt, fresh=fresh
+        )
+        self._append(name, stage, event, self.encode(event), now)
+
+    def _fail(self, name: str, stage: _Stage, reason: FailureReason, now: int) -> None:
+        event = StageFailed(
+            project=self.project,
+            stage=name,
+            timestamp=now / MICROSECOND,
+            error=LAPSE_MESSAGES[reason],
+            reason=reason,
+        )
+        stage.leases.clear()
+        stage.queued_until = None
+        self._append(name, stage, event, self.encode(event), now)
+
+    def _append(self, name: str, stage: _Stage, event: Event, data: bytes, now: int) -> None:
+        position = self._next(now)
+        final = isinstance(event, StageUpdated) and event.is_final and not stage.in_progress
+        if isinstance(event, TokenEmitted):
+            stage.text.append(event.content)
+            stage.length += units(event.content)
+        if slot := slot_of(event):
+            stage.slots[slot] = data
+        if slot == "pipeline":
+            stage.pipeline_ended = position
+        if ends_run(event) or final:
+            stage.ended, stage.ended_at = position, now / MICROSECOND
+        self.end = position
+        self.entries.append((position, name, data))
+        while len(self.entries) > self.limits.log_length:
+            self.entries.popleft()
+
+    def _next(self, now: int) -> Position:
+        """The position of the next event. The first one of a life takes its epoch from the clock."""
+        if self.end is None:
+            self._epoch = max(self._epoch, now)
+            return Position(self._epoch, 0)
+        if self._epoch > self.end.epoch:
+            return Position(self._epoch, 0)
+        return Position(self.end.epoch, self.end.n + 1)
+
+    def _forget_producers(self, now: int) -> None:
+        """Drop the sequences of producers unheard of for a time to live, oldest first."""
+        horizon = now - int(self.limits.time_to_live * MICROSECOND)
+        while self._producers:
+            oldest = next(iter(self._producers))
+            if self._producers[oldest].seen >= horizon:
+                return
+            del self._producers[oldest]
