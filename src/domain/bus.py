@@ -143,6 +143,8 @@ class Receipt:
     """The run that the producer belongs to now."""
     refused: int = 0
     """How many of the settled events were refused: tokens of another writer, a second end."""
+    foreign_text: bool = False
+    """Tokens were refused because another producer writes the text."""
     superseded: bool = False
     """A newer run or attempt has taken over: every event is refused, now and later."""
     cancelled: bool = False
@@ -185,7 +187,8 @@ class Liveness:
 class Subscription(Protocol):
     """What `subscribe` yields: an async iterator of deliveries that ends when the bus is closed.
 
-    A slow reader costs bounded memory: it is caught up from the log, or by a snapshot.
+    A slow reader costs bounded memory: it is caught up from the log, or by a snapshot. Cancelling a wait for the next
+    delivery loses nothing.
     """
 
     def __aiter__(self) -> AsyncIterator[Delivery]: ...

@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve, field
 
-from .bus import Batch, BusLimits, Opened, Opening, Receipt, Snapshot
+from .bus import Batch, BusLimits, Need, Opened, Opening, Receipt, Snapshot
 from .errors import RunSuperseded
 from .events import (
     Event,
@@ -193,7 +193,8 @@ class ProjectLedger:
     def _apply(
         self, batch: Batch, encoded: Sequence[bytes], skip: int, stage: _Stage, run: str | None, now: int
     ) -> Receipt:
-        applied, refused, need = skip, 0, None
+        applied, refused, foreign_text = skip, 0, False
+        need: Need | None = None
         for event, data in zip(batch.events[skip:], encoded[skip:], strict=True):
             new = run is None
             opens = opens_run(event) and (new or stage.ender == batch.producer)
@@ -211,7 +212,7 @@ class ProjectLedger:
                         need = "text"
                         break
                 case TokenEmitted():
-                    refused, applied = refused + 1, applied + 1
+                    refused, applied, foreign_text = refused + 1, applied + 1, stage.in_progress
                     continue
                 case _ if ends_run(event):
                     if not stage.in_progress:
@@ -220,7 +221,8 @@ class ProjectLedger:
                     stage.ender = batch.producer
             self._append(batch.stage, stage, event, data, now)
             applied += 1
-        return self._settle(batch, stage, run, applied, now, refused=refused, need=need)
+        receipt = self._settle(batch, stage, run, applied, now, refused=refused, need=need)
+        return evolve(receipt, foreign_text=foreign_text)
 
     def _settle(
         self,
@@ -232,7 +234,7 @@ class ProjectLedger:
         *,
         refused: int = 0,
         superseded: bool = False,
-        need: str | None = None,
+        need: Need | None = None,
     ) -> Receipt:
         """Remember the producer's sequence and sign of life, and answer."""
         known = self._producers.get(batch.producer)
@@ -254,7 +256,7 @@ class ProjectLedger:
             refused=refused,
             superseded=superseded,
             cancelled=stage.cancelled and run == stage.run,
-            need=need,  # type: ignore[arg-type]
+            need=need,
         )
 
     def cancel(self, topic: Topic, run: str, now: int) -> bool:

@@ -3,6 +3,7 @@
 Every reader folds with this one function, so a snapshot and the events that led to it show the same.
 """
 
+import time
 from collections.abc import Iterable
 
 from attrs import Factory, define, evolve
@@ -126,13 +127,18 @@ class StageState:
         self.run, self.attempt, self.opened = opening.run, opening.attempt, position
         self.ended = self.ended_at = None
 
-    def replay(self, timestamp: float) -> Iterable[Event]:
+    def replay(self) -> Iterable[Event]:
         """The state as the events that show it to a late joiner: status, one token, items, progress, outcome."""
         order = {"status": 0, "progress": 3, "outcome": 4, "refreshed": 5, "pipeline": 6}
         shown = [(order.get(slot, 2), event) for slot, event in self.slots.items()]
         if self.length:
             text = TokenEmitted(
-                project=self.project, stage=self.stage, timestamp=timestamp, content=self.text, offset=0, snapshot=True
+                project=self.project,
+                stage=self.stage,
+                timestamp=time.time(),
+                content=self.text,
+                offset=0,
+                snapshot=True,
             )
             shown.append((1, text))
         for _, event in sorted(shown, key=_rank):

@@ -1,0 +1,281 @@
+"""What a publisher has accepted and the bus has not yet acknowledged. Thread-safe; knows no bus and no event loop.
+
+Callers add tokens and events; the delivering task takes batches, and settles what the bus has acknowledged. The outbox
+also holds what its publisher must be able to send again after the backend lost data: its text and the last event of
+each slot.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from attrs import Factory, define, frozen
+
+from . import values
+from .bus import Need
+from .errors import EventTooLarge
+from .events import Event, StageUpdated, TokenEmitted, ends_run, opens_run, slot_of
+from .text import is_sound, split_trailing_surrogate, units
+
+logger = logging.getLogger("stagecast.publisher")
+
+
+@frozen(kw_only=True)
+class OutboxLimits:
+    """Bounds of what waits for delivery."""
+
+    pending_events: int = 10_000
+    """Where so many events wait, their tokens collapse into one snapshot of the text; twice as many are refused."""
+    batch_events: int = 256
+    batch_characters: int = 256 * 1024
+
+
+@define
+class _Text:
+    """A text since it was last begun."""
+
+    pieces: list[str] = Factory(list)
+    length: int = 0
+    """UTF-16 code units."""
+    counted: int = 0
+    """The length as the caller's `len()` counts it."""
+    acknowledged: int = 0
+    """How many of the pieces the bus has."""
+
+
+@define
+class _Token:
+    text: _Text
+    pieces: int
+    """How many pieces the text has with this token."""
+    content: str
+    offset: int
+    timestamp: float
+
+
+@define
+class _WholeText:
+    """Stands where tokens waited that have collapsed: the text as it is when this is sent."""
+
+    weight: int
+
+
+@define
+class Sending:
+    """An event on its way, and what its acknowledgement means."""
+
+    event: Event
+    weight: int = 1
+    """How many accepted events it stands for."""
+    text: _Text | None = None
+    pieces: int = 0
+
+
+_Pending: TypeAlias = "_Token | _WholeText | Event"
+MakeToken: TypeAlias = Callable[[str, int, float, bool], TokenEmitted]
+
+
+class Outbox:
+    """The buffer of one publisher. `make_token(content, offset, timestamp, snapshot)` makes its token events."""
+
+    def __init__(self, make_token: MakeToken, clock: Callable[[], float], limits: OutboxLimits, max_bytes: int) -> None:
+        self.limits = limits
+        self.accepted = 0
+        self.settled = 0
+        self.refused = 0
+        """Accepted events that the bus refused or that could not be sent, since a flush last asked."""
+        self._make_token, self._clock, self._max_bytes = make_token, clock, max_bytes
+        self._lock = threading.Lock()
+        self._pending: deque[_Pending] = deque()
+        self._returned: list[Sending] = []
+        self._whole: _WholeText | None = None
+        self._text = _Text()
+        self._text_is_over = False
+        self._high_surrogate = ""
+        self._held: dict[str, Event] = {}
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._pending) >= 2 * self.limits.pending_events
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._pending and not self._returned
+
+    @property
+    def text(self) -> str:
+        """The text accepted so far."""
+        with self._lock:
+            return "".join(self._text.pieces)
+
+    def add_token(self, content: str, full_text: str | None) -> None:
+        """Accept a piece of text (`StagePublisher.publish_token`). Raises EventTooLarge."""
+        with self._lock:
+            text, counted = self._text, len(content)
+            if full_text is not None and len(full_text) != text.counted + counted:
+                content, counted = full_text, len(full_text)
+                text = self._begin_text()
+                self._drop_tokens()
+            elif self._text_is_over:
+                text = self._begin_text()
+            if self._high_surrogate or not content.isascii():
+                content, high = split_trailing_surrogate(self._high_surrogate + content)
+                content = content if is_sound(content) else values.sound(content, "token content")
+            else:
+                high = ""
+            if len(content) * 3 > self._max_bytes and (size := len(content.encode())) > self._max_bytes - 1024:
+                raise EventTooLarge(f"a token of {size} bytes; the limit is {self._max_bytes - 1024}")
+            self._high_surrogate = high
+            text.counted += counted
+            if content:
+                self._append_token(content)
+
+    def add(self, event: Event) -> None:
+        """Accept an event that is no token."""
+        with self._lock:
+            self._end_surrogate()
+            self._pending.append(event)
+            self.accepted += 1
+            if ends_run(event):
+                self._text_is_over = True
+            elif self._text_is_over and opens_run(event):
+                self._begin_text()
+            if len(self._pending) >= self.limits.pending_events:
+                self._collapse()
+
+    def is_own_text(self, text: str) -> bool:
+        """Whether `text` is what the tokens add up to."""
+        with self._lock:
+            self._end_surrogate()
+            own = self._text
+            return bool(text) and len(text) == own.counted and text == "".join(own.pieces)
+
+    def mark(self) -> int:
+        """How many events were accepted until now: what a flush waits to see settled."""
+        with self._lock:
+            self._end_surrogate()
+            return self.accepted
+
+    def take(self) -> list[Sending]:
+        """The next batch. It ends with an end of the run, so that a batch never spans two runs' states."""
+        with self._lock:
+            batch, self._returned = self._returned, []
+            characters = 0
+            while self._pending and len(batch) < self.limits.batch_events and characters < self.limits.batch_characters:
+                if batch and ends_run(batch[-1].event):
+                    break
+                match self._pending.popleft():
+                    case _Token() as token:
+                        event = self._make_token(token.content, token.offset, token.timestamp, False)
+                        batch.append(Sending(event, 1, token.text, token.pieces))
+                        characters += len(token.content)
+                    case _WholeText() as whole:
+                        self._whole = None
+                        batch.append(self._whole_text(self._text, len(self._text.pieces), whole.weight))
+                        characters += self.limits.batch_characters
+                    case event:
+                        batch.append(Sending(event))
+            return batch
+
+    def settle(self, batch: Sequence[Sending]) -> None:
+        """The bus has acknowledged `batch`."""
+        with self._lock:
+            for sent in batch:
+                self.settled += sent.weight
+                if sent.text is not None:
+                    sent.text.acknowledged = max(sent.text.acknowledged, sent.pieces)
+                elif slot := slot_of(sent.event):
+                    self._held.pop(slot, None)
+                    self._held[slot] = sent.event
+
+    def give_up(self, batch: Sequence[Sending]) -> None:
+        """`batch` will never be in the log."""
+        with self._lock:
+            weight = sum(sent.weight for sent in batch)
+            self.settled += weight
+            self.refused += weight
+
+    def give_up_all(self) -> None:
+        """Nothing that waits will ever be in the log."""
+        while batch := self.take():
+            self.give_up(batch)
+
+    def put_back(self, batch: Sequence[Sending], need: Need | None, *, writes_text: bool) -> None:
+        """Send `batch` again, and before it what the bus needs: the acknowledged text, or all that it had."""
+        with self._lock:
+            restored: list[Sending] = []
+            if need is not None and writes_text:
+                text = next((sent.text for sent in batch if sent.text is not None), self._text)
+                if text.acknowledged:
+                    restored.append(self._whole_text(text, text.acknowledged, 0))
+            if need == "state":
+                held = [Sending(event, 0) for event in self._held.values()]
+                status = [sent for sent in held if isinstance(sent.event, StageUpdated)]
+                restored = status + restored + [sent for sent in held if sent not in status]
+            self._returned = [*restored, *batch]
+
+    def forget_run(self) -> None:
+        """A new run has begun: what was held for the one before is of no use."""
+        with self._lock:
+            self._held.clear()
+
+    def _begin_text(self) -> _Text:
+        self._text = _Text()
+        self._text_is_over = False
+        self._high_surrogate = ""
+        return self._text
+
+    def _drop_tokens(self) -> None:
+        """Tokens of a text that was begun anew are of no use to anybody."""
+        kept = deque[_Pending]()
+        for one in self._pending:
+            if isinstance(one, _Token | _WholeText):
+                self.settled += _weight(one)
+            else:
+                kept.append(one)
+        self._pending, self._whole = kept, None
+
+    def _append_token(self, content: str) -> None:
+        text = self._text
+        offset = text.length
+        text.pieces.append(content)
+        text.length += len(content) if content.isascii() else units(content)
+        self.accepted += 1
+        if self._whole is not None:
+            self._whole.weight += 1
+            return
+        self._pending.append(_Token(text, len(text.pieces), content, offset, self._clock()))
+        if len(self._pending) >= self.limits.pending_events:
+            self._collapse()
+
+    def _end_surrogate(self) -> None:
+        """A high surrogate whose other half never came is sent as U+FFFD."""
+        if self._high_surrogate:
+            content, self._high_surrogate = values.sound(self._high_surrogate, "token content"), ""
+            self._append_token(content)
+
+    def _collapse(self) -> None:
+        """Let one snapshot of the text stand for the tokens that wait, in the place of the first of them."""
+        collapsed = deque[_Pending]()
+        whole: _WholeText | None = None
+        for one in self._pending:
+            if not isinstance(one, _Token | _WholeText) or (isinstance(one, _Token) and one.text is not self._text):
+                collapsed.append(one)
+            elif whole is None:
+                whole = _WholeText(_weight(one))
+                collapsed.append(whole)
+            else:
+                whole.weight += _weight(one)
+        if whole is not None and len(collapsed) < len(self._pending):
+            logger.warning("events wait for the bus: %d tokens collapse into one snapshot", whole.weight)
+            self._pending, self._whole = collapsed, whole
+
+    def _whole_text(self, text: _Text, pieces: int, weight: int) -> Sending:
+        content = "".join(text.pieces[:pieces])
+        return Sending(self._make_token(content, 0, self._clock(), True), weight, text, pieces)
+
+
+def _weight(entry: _Token | _WholeText) -> int:
+    return entry.weight if isinstance(entry, _WholeText) else 1

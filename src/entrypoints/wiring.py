@@ -1,0 +1,78 @@
+"""The composition root: the one place that knows concrete transports. Importing it creates nothing."""
+
+import os
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from stagecast.adapters import settings
+from stagecast.adapters.codec import JsonCodec
+from stagecast.domain.bus import BusLimits, EventCodec, MessageBus
+from stagecast.domain.errors import NotConfigured
+
+TRANSPORTS = "stagecast.transports"
+"""The entry-point group of third parties' transports: name = URL scheme, value = a `Builder`."""
+
+Builder: TypeAlias = Callable[[str, EventCodec, BusLimits], MessageBus]
+"""Makes a bus from its URL. It must not connect yet."""
+
+CODEC = JsonCodec()
+
+_BUILDERS = {
+    "memory": "stagecast.adapters.memory:open_memory_bus",
+    "redis": "stagecast.adapters.redis.bus:open_redis_bus",
+    "rediss": "stagecast.adapters.redis.bus:open_redis_bus",
+    "unix": "stagecast.adapters.redis.bus:open_redis_bus",
+}
+_EXTRAS = {"redis": "redis", "rediss": "redis", "unix": "redis"}
+
+_shared: dict[tuple[int, str], MessageBus] = {}
+_shared_lock = threading.Lock()
+
+
+def open_bus(url: str, limits: BusLimits | None = None) -> MessageBus:
+    """A bus of its own for `url`, by the URL's scheme; it connects at its first use. The caller closes it.
+
+    Raises NotConfigured for an unknown scheme or a missing package, and says what to install.
+    """
+    scheme = urlsplit(url).scheme
+    return _builder(scheme)(url, CODEC, limits or settings.bus_limits())
+
+
+def shared_bus(url: str | None = None) -> MessageBus:
+    """The process's one bus for `url`, or for the configured one. A forked child gets its own."""
+    url = url or settings.bus_url()
+    with _shared_lock:
+        key = (os.getpid(), url)
+        if key not in _shared:
+            _shared[key] = open_bus(url)
+        return _shared[key]
+
+
+def _builder(scheme: str) -> Builder:
+    found = {point.name: point for point in entry_points(group=TRANSPORTS)}
+    try:
+        if scheme in _BUILDERS:
+            module, _, name = _BUILDERS[scheme].partition(":")
+            builder: Builder = getattr(import_module(module), name)
+            return builder
+        if scheme in found:
+            third_party: Builder = found[scheme].load()
+            return third_party
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(scheme)
+        advice = f"pip install 'stagecast[{extra}]'" if extra else f"install {error.name}"
+        raise NotConfigured(f"a {scheme}:// bus needs the package {error.name}: {advice}") from error
+    known = ", ".join(f"{one}://" for one in sorted({*_BUILDERS, *found}))
+    raise NotConfigured(f"no transport for {scheme or 'a URL without a scheme'}://; there are {known}")
+
+
+def _after_fork() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
