@@ -1,0 +1,247 @@
+"""MessageBus on one Redis: batches into the script, subscriptions out of the feed and the log."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from attrs import define
+
+from stagecast.domain.bus import Batch, BusLimits, Capabilities, EventCodec, Opened, Opening, Receipt, Snapshot
+from stagecast.domain.errors import BusUnavailable, EventTooLarge, RunSuperseded
+from stagecast.domain.events import (
+    Event,
+    FailureReason,
+    PipelineCompleted,
+    PipelineFailed,
+    RunOpened,
+    StageCompleted,
+    StageFailed,
+    StageUpdated,
+    TokenEmitted,
+    opens_run,
+    slot_of,
+)
+from stagecast.domain.ledger import LAPSE_MESSAGES
+from stagecast.domain.positions import Position
+from stagecast.domain.text import units
+from stagecast.domain.topics import Topic
+
+from .feed import Feed
+from .link import Argument, Connect, Link, connect_to
+from .state import Keys, position_of, snapshot_of
+from .subscription import Entry, RedisSubscription
+
+SEED_CHANNEL = "ai_story:project:{project_id}:stage:{stage_name}"
+MICROSECOND = 1_000_000
+
+
+@define(eq=False)
+class _Local:
+    """What belongs to one event loop."""
+
+    bus: "RedisBus"
+    link: Link
+    feed: Feed
+    subscriptions: set[RedisSubscription]
+
+    async def page(self, project: str, after: Position | None, count: int) -> tuple[list[Entry], Position | None]:
+        found, last = await self.link.log_after(Keys(project).log, str(after) if after else "0-0", count)
+        entries = [(position_of(id_), fields[b"s"].decode(), fields[b"e"]) for id_, fields in found]
+        return [(at, stage, line) for at, stage, line in entries if at is not None], position_of(last)
+
+    async def snapshot(self, topic: Topic, *, texts: bool = True) -> Snapshot:
+        keys = Keys(topic.project)
+        arguments = [keys.text_prefix, topic.stage or "", "1" if texts else "0"]
+        answer = await self.link.snapshot([keys.log, keys.meta], arguments)
+        return snapshot_of(topic, answer, self.bus.codec.decode)
+
+    def live_stages(self, project: str) -> frozenset[str]:
+        return self.feed.liveness.get(project, frozenset())
+
+
+class RedisBus:
+    """`stagecast.domain.bus.MessageBus` on Redis 7.0 or newer, or Valkey.
+
+    It connects at its first use. Each event loop that uses it gets three connections of its own; a forked child begins
+    anew. `seed_channel` is the pattern of the channels that foreign readers of the seed's module listen on, None for
+    none; with `seed_full_text` tokens carry `full_text` there, as readers of old expect, at a cost that grows with
+    the text.
+    """
+
+    capabilities = Capabilities(persistent=True)
+
+    def __init__(
+        self,
+        codec: EventCodec,
+        limits: BusLimits,
+        connect: Connect,
+        *,
+        seed_channel: str | None = SEED_CHANNEL,
+        seed_full_text: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.codec = codec
+        self.limits = limits
+        self._connect = connect
+        self._seed_channel, self._seed_full_text = seed_channel, seed_full_text
+        self._clock = clock
+        self._process = os.getpid()
+        self._locals: WeakKeyDictionary[asyncio.AbstractEventLoop, _Local] = WeakKeyDictionary()
+        self._closed = False
+
+    async def open_run(self, opening: Opening) -> Opened:
+        queued = b"" if opening.queued is None else self.codec.encode(opening.queued)
+        answer = await self._ledger(
+            "open", opening.topic, [opening.run, opening.task, opening.nonce, opening.producer, queued]
+        )
+        if answer[0] == b"superseded":
+            current = answer[1].decode()
+            raise RunSuperseded(f"run {opening.run} of stage {opening.topic.stage} was superseded by run {current}")
+        _, attempt, position, cancelled = answer
+        return Opened(run=opening.run, attempt=attempt, position=position_of(position), cancelled=bool(cancelled))
+
+    async def publish(self, batch: Batch) -> Receipt:
+        arguments: list[Argument] = [
+            batch.producer,
+            batch.first,
+            batch.run or "",
+            batch.task or "",
+            batch.attempt,
+            batch.new_run,
+            str(batch.acknowledged or ""),
+            int(batch.release),
+            len(batch.events),
+        ]
+        for event in batch.events:
+            arguments += self._effect(event)
+        answer = await self._ledger("publish", batch.topic, arguments)
+        applied, position, run, refused, foreign, superseded, cancelled, need = answer
+        return Receipt(
+            applied=applied,
+            position=position_of(position),
+            run=run.decode() or None,
+            refused=refused,
+            foreign_text=bool(foreign),
+            superseded=bool(superseded),
+            cancelled=bool(cancelled),
+            need=need.decode() or None,
+        )
+
+    async def cancel(self, topic: Topic, run: str) -> bool:
+        return bool(await self._ledger("cancel", topic, [run, self._failure(topic, "cancelled")]))
+
+    @asynccontextmanager
+    async def subscribe(self, topic: Topic, after: Position | None = None) -> AsyncIterator[RedisSubscription]:
+        local = self._local()
+        subscription = RedisSubscription(topic, local, self.codec.decode)
+        await local.feed.join(topic.project, subscription)
+        try:
+            local.subscriptions.add(subscription)
+            await subscription.start(after)
+            yield subscription
+        finally:
+            subscription.close()
+            local.subscriptions.discard(subscription)
+            await local.feed.leave(topic.project, subscription)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if os.getpid() != self._process:
+            return
+        here = asyncio.get_running_loop()
+        for loop, local in list(self._locals.items()):
+            if loop is here:
+                await _close(local)
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(_close(local), loop)
+        self._locals.clear()
+
+    async def _ledger(self, command: str, topic: Topic, arguments: Sequence[Argument]) -> Any:
+        assert topic.stage is not None
+        keys = Keys(topic.project)
+        seed = self._seed_channel
+        opened = RunOpened(
+            project=topic.project, stage=topic.stage, timestamp=self._clock(), run="", attempt=0, fresh=True
+        )
+        common: list[Argument] = [
+            command,
+            topic.stage,
+            keys.feed,
+            seed.format(project_id=topic.project, stage_name=topic.stage) if seed else "",
+            int(self._seed_full_text),
+            self.limits.log_length,
+            int(self.limits.time_to_live * 1000),
+            int(self.limits.queue_deadline * MICROSECOND),
+            keys.text_prefix,
+            self.codec.encode(opened).partition(b"\t")[2],
+        ]
+        return await self._local().link.ledger(keys.of_stage(topic.stage), [*common, *arguments])
+
+    def _effect(self, event: Event) -> list[Argument]:
+        """The event as the script takes it: kind, offset or slot, units, text, line."""
+        line = self.codec.encode(event)
+        is_whole_text = isinstance(event, TokenEmitted) and event.snapshot
+        if len(line) > self.limits.event_bytes and not is_whole_text:
+            raise EventTooLarge(f"{event.type} of {len(line)} bytes; the limit is {self.limits.event_bytes}")
+        match event:
+            case TokenEmitted():
+                return ["t", event.offset, units(event.content), event.content, line]
+            case StageCompleted(full_text=None):
+                kind = "d"
+            case StageCompleted() | StageFailed():
+                kind = "e"
+            case StageUpdated(is_final=True):
+                kind = "f"
+            case PipelineCompleted() | PipelineFailed():
+                kind = "p"
+            case _:
+                kind = "o" if opens_run(event) else "x"
+        return [kind, slot_of(event) or "", 0, "", line]
+
+    def _failure(self, topic: Topic, reason: FailureReason) -> bytes:
+        assert topic.stage is not None
+        event = StageFailed(
+            project=topic.project,
+            stage=topic.stage,
+            timestamp=self._clock(),
+            error=LAPSE_MESSAGES[reason],
+            reason=reason,
+        )
+        return self.codec.encode(event)
+
+    async def _lapse(self, project: str, stage: str, run: str, beats: dict[str, str]) -> None:
+        topic = Topic(project, stage)
+        lines = [self._failure(topic, "lease"), self._failure(topic, "cancelled"), self._failure(topic, "timeout")]
+        pairs = [text for pair in beats.items() for text in pair]
+        await self._ledger("lapse", topic, [run, *lines, *pairs])
+
+    def _local(self) -> _Local:
+        """The running loop's connections. What was made before a fork, or for a loop that is gone, is left alone."""
+        if self._closed:
+            raise BusUnavailable("the bus is closed")
+        if os.getpid() != self._process:
+            self._process = os.getpid()
+            self._locals = WeakKeyDictionary()
+        loop = asyncio.get_running_loop()
+        local = self._locals.get(loop)
+        if local is None:
+            link = Link(self._connect)
+            local = _Local(self, link, Feed(link, self.limits, self._lapse, self._clock), set())
+            self._locals[loop] = local
+        return local
+
+
+async def _close(local: _Local) -> None:
+    for subscription in list(local.subscriptions):
+        subscription.close()
+    await local.feed.aclose()
+    await local.link.aclose()
+
+
+def open_redis_bus(url: str, codec: EventCodec, limits: BusLimits) -> RedisBus:
+    """A bus for `redis://`, `rediss://` or `unix://`."""
+    return RedisBus(codec, limits, connect_to(url))

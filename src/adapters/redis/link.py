@@ -1,0 +1,170 @@
+"""One event loop's connections to Redis: two for commands, one for the feed. Translates errors; knows no rules.
+
+redis-py's defaults are not ours where they hurt: its socket timeout would end a quiet feed, so the feed has none and
+is supervised by pings; and a reconnecting PubSub hides the gap that must be caught up, so the feed's connection is
+plain and the set of wanted channels is ours.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, RedisError
+
+from stagecast.domain.errors import BusUnavailable, NotConfigured
+
+logger = logging.getLogger("stagecast.redis")
+
+CONNECT_TIMEOUT = 5.0
+COMMAND_TIMEOUT = 5.0
+"""Seconds."""
+COMMAND_CONNECTIONS = 2
+OLDEST_SERVER = (7, 0)
+
+Argument: TypeAlias = bytes | str | int
+
+_Answer = TypeVar("_Answer")
+
+
+class Connect(Protocol):
+    """Makes a client. It must give bytes (no decoding) and not connect yet."""
+
+    def __call__(self, *, max_connections: int, socket_timeout: float | None) -> "Redis": ...
+
+
+def connect_to(url: str) -> Connect:
+    """Clients for a Redis URL; options in the URL's query win over ours."""
+
+    def connect(*, max_connections: int, socket_timeout: float | None) -> "Redis":
+        # A command may safely be sent twice (the script skips what it has), so a pooled connection that the server has
+        # closed in the meantime costs one quiet retry.
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=COMMAND_TIMEOUT,
+            socket_timeout=socket_timeout,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_keepalive=True,
+            decode_responses=False,
+            protocol=2,
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            client_name="stagecast",
+        )
+        return Redis(connection_pool=pool)
+
+    return connect
+
+
+class Link:
+    """Commands and the two scripts, on at most `COMMAND_CONNECTIONS` connections."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.connect = connect
+        self._client = connect(max_connections=COMMAND_CONNECTIONS, socket_timeout=COMMAND_TIMEOUT)
+        folder = files(__package__)
+        self._ledger = self._client.register_script((folder / "ledger.lua").read_text())
+        self._snapshot = self._client.register_script((folder / "snapshot.lua").read_text())
+        self._checked = False
+
+    async def ledger(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """The answer of ledger.lua. Raises BusUnavailable."""
+        await self._check_version()
+        return await translated(self._ledger(keys=keys, args=arguments))
+
+    async def snapshot(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """The answer of snapshot.lua. Raises BusUnavailable."""
+        await self._check_version()
+        return await translated(self._snapshot(keys=keys, args=arguments))
+
+    async def log_after(self, log: str, after: str, count: int) -> tuple[list[Any], bytes | None]:
+        """Up to `count` entries after the id `after`, and the log's last id, as of one moment."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.xrange(log, min=f"({after}", max="+", count=count)
+            pipe.xrevrange(log, count=1)
+            entries, last = await translated(pipe.execute())
+        return entries, last[0][0] if last else None
+
+    async def heads(self, keys: Iterable[tuple[str, str]]) -> list[tuple[bytes | None, dict[bytes, bytes]]]:
+        """For each pair of log and leases: the log's last id and the leases, all in one round trip."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for log, leases in keys:
+                pipe.xrevrange(log, count=1)
+                pipe.hgetall(leases)
+            answers = await translated(pipe.execute())
+        pairs = zip(answers[::2], answers[1::2], strict=True)
+        return [(last[0][0] if last else None, leases) for last, leases in pairs]
+
+    async def aclose(self) -> None:
+        """Close the command connections."""
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()
+
+    async def _check_version(self) -> None:
+        if self._checked:
+            return
+        try:
+            information = await translated(self._client.info("server"))
+        except BusUnavailable as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+            information = {}
+        version = str(information.get("redis_version", "7.0"))
+        if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST_SERVER:
+            raise NotConfigured(f"stagecast needs Redis 7.0 or newer, or Valkey; this server is Redis {version}")
+        self._checked = True
+
+
+async def translated(call: Awaitable[_Answer]) -> _Answer:
+    """The answer of `call`; whatever redis-py or the network raises becomes BusUnavailable."""
+    try:
+        return await call
+    except (RedisError, OSError, TimeoutError) as error:
+        raise BusUnavailable(f"Redis: {str(error) or type(error).__name__}") from error
+
+
+class FeedConnection:
+    """One plain connection in subscribed state."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._client = connect(max_connections=1, socket_timeout=COMMAND_TIMEOUT)
+        self._connection: AbstractConnection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+
+    async def open(self) -> None:
+        """Raises BusUnavailable."""
+        await translated(self._connection.connect())  # type: ignore[no-untyped-call]
+
+    async def send(self, *command: str) -> None:
+        """Send SUBSCRIBE, UNSUBSCRIBE or PING. Raises BusUnavailable."""
+        await translated(self._connection.send_command(*command, check_health=False))
+
+    async def receive(self) -> tuple[bytes, bytes, bytes]:
+        """Kind (`message`, `subscribe`, `unsubscribe`, `pong`), channel and data. Raises BusUnavailable."""
+        while True:
+            reply = await translated(
+                self._connection.read_response(
+                    disable_decoding=True, timeout=math.inf, disconnect_on_error=False, push_request=True
+                )
+            )
+            if isinstance(reply, list) and len(reply) >= 2:
+                data = reply[2] if len(reply) > 2 else b""
+                return reply[0], reply[1] or b"", data if isinstance(data, bytes) else b""
+            if reply in {b"PONG", "PONG"}:
+                return b"pong", b"", b""
+            logger.debug("an unknown frame on the feed is dropped")
+
+    async def close(self) -> None:
+        """Never raises."""
+        try:
+            async with asyncio.timeout(1):
+                await self._connection.disconnect(nowait=True)
+                await self._client.aclose()
+        except (RedisError, OSError, TimeoutError):
+            logger.debug("closing the feed's connection failed", exc_info=True)
