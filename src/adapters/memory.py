@@ -106,6 +106,7 @@ class MemoryBus:
         self._closed = False
 
     async def open_run(self, opening: Opening) -> Opened:
+        self._check()
         with self._lock:
             opened = self._ledger(opening.topic.project).open_run(opening, self._now())
         self._wake(opening.topic.project)
@@ -116,12 +117,14 @@ class MemoryBus:
         for event, data in zip(batch.events, encoded, strict=True):
             if len(data) > self.limits.event_bytes and not (isinstance(event, TokenEmitted) and event.snapshot):
                 raise EventTooLarge(f"{event.type} of {len(data)} bytes; the limit is {self.limits.event_bytes}")
+        self._check()
         with self._lock:
             receipt = self._ledger(batch.topic.project).publish(batch, encoded, self._now())
         self._wake(batch.topic.project)
         return receipt
 
     async def cancel(self, topic: Topic, run: str) -> bool:
+        self._check()
         with self._lock:
             known = self._living(topic.project)
             cancelled = known is not None and known.cancel(topic, run, self._now())
@@ -154,9 +157,10 @@ class MemoryBus:
         with self._lock:
             self._closed = True
             subscriptions = [one for several in self._subscriptions.values() for one in several]
+            for subscription in subscriptions:
+                subscription.closed = True
             self._projects.clear()
         for subscription in subscriptions:
-            subscription.closed = True
             subscription.wake()
 
     def read(self, topic: Topic, cursor: Position | None) -> tuple[Position | None, list[Delivery]]:
@@ -164,9 +168,11 @@ class MemoryBus:
         with self._lock:
             ledger = self._living(topic.project)
             end = ledger.end if ledger else None
-            if ledger is None or end is None or cursor == end:
+            if cursor == end:
                 return cursor, []
-            if cursor is None and ledger.entries[0][0].n == 0:
+            if ledger is None or end is None:  # lost, or its time is over
+                return None, [self._snapshot(topic, "epoch")]
+            if cursor is None and ledger.entries[0][0] == Position(end.epoch, 0):
                 missing = len(ledger.entries)
             elif cursor is not None and cursor.epoch == end.epoch and 0 < end.n - cursor.n <= len(ledger.entries):
                 missing = end.n - cursor.n
@@ -246,7 +252,6 @@ class MemoryBus:
         )
 
     def _ledger(self, project: str) -> ProjectLedger:
-        self._check()
         ledger = self._living(project)
         if ledger is None:
             ledger = self._projects[project] = self._new(project)

@@ -63,7 +63,7 @@ class BusLimits:
 
     log_length: int = field(default=10_000, validator=validators.ge(16))
     """Events a project's log keeps at least until older ones are trimmed (a transport may keep some more)."""
-    time_to_live: float = field(default=3600.0, validator=validators.gt(0))
+    time_to_live: float = field(default=6 * 3600.0, validator=validators.gt(0))
     """Seconds that a project is kept after its last write or renewal."""
     event_bytes: int = field(default=1 << 20, validator=validators.ge(1024))
     """The largest encoded event."""
@@ -179,7 +179,7 @@ Delivery: TypeAlias = Snapshot | Published
 
 @frozen(kw_only=True)
 class Liveness:
-    """Which stages of the topic have a producer with a lease, or a queued run that waits for its start."""
+    """Which stages of the topic have a run in progress that some producer holds a lease on."""
 
     active: frozenset[str] = Factory(frozenset)
 

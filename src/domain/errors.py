@@ -39,3 +39,11 @@ class NotConfigured(StagecastError):
 
 class PublishFailed(StagecastError):
     """A `strict` publisher's event was refused or could not be delivered in time."""
+
+
+class Unauthenticated(StagecastError):
+    """Who asks cannot be told: credentials are missing, malformed, forged or expired (401)."""
+
+
+class AccessDenied(StagecastError):
+    """Who asks is known, and may not see the project (403)."""

@@ -60,8 +60,11 @@ class View:
         self.position = snapshot.position
         self.time_offset = snapshot.time - now
 
-    def apply(self, published: Published, now: float) -> Shown | None:
-        """Fold one event in; None where it changes nothing for a viewer."""
+    def apply(self, published: Published, now: float, *, with_text: bool = True) -> Shown | None:
+        """Fold one event in; None where it changes nothing for a viewer.
+
+        Without `with_text` a token is shown without the whole text, whose making costs its length each time.
+        """
         event, self.position = published.event, published.position
         state = self.stages.get(event.stage)
         if state is None:
@@ -74,7 +77,7 @@ class View:
             return None
         if isinstance(shown, RunOpened):
             return Shown(_reset(shown), published.position) if had_run and shown.fresh else None
-        text = state.text_until(state.length) if isinstance(shown, TokenEmitted) else None
+        text = state.text if with_text and isinstance(shown, TokenEmitted) else None
         return Shown(shown, published.position, text)
 
     def end(self, topic: Topic) -> Position | None:

@@ -145,6 +145,7 @@ class ProjectLedger:
             task = _Task((task.attempt if task else 0) + 1, opening.nonce)
             if not known or task.attempt > 1 or stage.presumed_dead:
                 fresh = not known or stage.writer_task == opening.task
+                stage.leases.clear()  # the fenced attempt may have died with its lease; who lives renews within a second
                 self._open(name, stage, opening.run, attempt=task.attempt, fresh=fresh, now=now)
             stage.attempt = max(stage.attempt, task.attempt)
             stage.tasks[opening.task] = task
@@ -171,20 +172,22 @@ class ProjectLedger:
             rolled_back or self.end is None or batch.acknowledged.epoch != self.end.epoch
         )
         if run is not None:
-            stale = stage.run is None or (lost and (stage.opened is None or stage.opened.epoch != self._epoch))
+            stale = stage.run is None or (
+                lost and run not in stage.past and (stage.opened is None or stage.opened.epoch != self._epoch)
+            )
             if not stale and (stage.run != run or self._is_fenced(stage, batch)):
                 refused = len(batch.events) - skip
                 stage.leases.pop(batch.producer, None)
                 return self._settle(batch, stage, run, len(batch.events), now, refused=refused, superseded=True)
             if stale or (lost and batch.task and batch.task not in stage.tasks):
                 if stale:
-                    self._open(batch.stage, stage, run, attempt=batch.attempt, fresh=True, now=now)
+                    self._open(batch.stage, stage, run, attempt=max(batch.attempt, 1), fresh=True, now=now)
                 if batch.task:
                     stage.tasks[batch.task] = _Task(batch.attempt, "")
                 lost = True
             if lost:
                 return self._settle(batch, stage, run, applied=skip, now=now, need="state")
-            if stage.presumed_dead and stage.ended is not None:
+            if stage.presumed_dead and stage.ended is not None and (batch.events or not batch.release):
                 self._open(batch.stage, stage, run, attempt=stage.attempt, fresh=False, now=now)
         elif stage.in_progress:
             run = stage.run
@@ -237,6 +240,8 @@ class ProjectLedger:
         need: Need | None = None,
     ) -> Receipt:
         """Remember the producer's sequence and sign of life, and answer."""
+        if self.end is None or self.end.epoch != self._epoch:  # an epoch without an event never began
+            self._epoch = self.end.epoch if self.end else 0
         known = self._producers.get(batch.producer)
         sequence = max(batch.first + applied - 1, known.sequence if known else 0)
         if known is None:
@@ -247,8 +252,13 @@ class ProjectLedger:
             if stage.in_progress and not batch.release:
                 stage.leases[batch.producer] = Lease(run, now)
                 stage.queued_until = None
-            elif stage.leases.pop(batch.producer, None) and stage.in_progress and not stage.leases:
-                stage.queued_until = now + int(self.limits.queue_deadline * MICROSECOND)
+            else:
+                stage.leases.pop(batch.producer, None)
+                if stage.in_progress and not stage.leases:
+                    if stage.cancelled:
+                        self._fail(batch.stage, stage, "cancelled", now)
+                    elif stage.queued_until is None:
+                        stage.queued_until = now + int(self.limits.queue_deadline * MICROSECOND)
         return Receipt(
             applied=applied,
             position=self.end,

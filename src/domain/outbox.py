@@ -26,7 +26,7 @@ logger = logging.getLogger("stagecast.publisher")
 class OutboxLimits:
     """Bounds of what waits for delivery."""
 
-    pending_events: int = 10_000
+    pending_events: int = 100_000
     """Where so many events wait, their tokens collapse into one snapshot of the text; twice as many are refused."""
     batch_events: int = 256
     batch_characters: int = 256 * 1024

@@ -103,6 +103,8 @@ class StageState:
 
     def _apply_token(self, position: Position, token: TokenEmitted) -> TokenEmitted | None:
         if token.offset == self.length and not token.snapshot:
+            if token.offset == 0:
+                self.text_began = position
             self._pieces.append(token.content)
             self.length += units(token.content)
             return token
@@ -117,9 +119,10 @@ class StageState:
         raise ValueError(f"token at offset {token.offset} of a text of {self.length}: the log is not continuous")
 
     def _apply_opening(self, position: Position, opening: RunOpened) -> None:
-        if opening.run != self.run:
+        if opening.run != self.run or self.began is None or self.began.epoch != position.epoch:
             self.slots.clear()
             self.began = position
+            self.pipeline_ended = None
         if opening.run != self.run or opening.fresh:
             self.text = ""
             self.text_began = position

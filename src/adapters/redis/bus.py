@@ -132,7 +132,7 @@ class RedisBus:
         )
 
     async def cancel(self, topic: Topic, run: str) -> bool:
-        return bool(await self._ledger("cancel", topic, [run, self._failure(topic, "cancelled")]))
+        return bool(await self._ledger("cancel", topic, [run]))
 
     @asynccontextmanager
     async def subscribe(self, topic: Topic, after: Position | None = None) -> AsyncIterator[RedisSubscription]:
@@ -178,6 +178,7 @@ class RedisBus:
             int(self.limits.queue_deadline * MICROSECOND),
             keys.text_prefix,
             self.codec.encode(opened).partition(b"\t")[2],
+            self._failure(topic, "cancelled"),
         ]
         return await self._local().link.ledger(keys.of_stage(topic.stage), [*common, *arguments])
 
@@ -215,7 +216,7 @@ class RedisBus:
 
     async def _lapse(self, project: str, stage: str, run: str, beats: dict[str, str]) -> None:
         topic = Topic(project, stage)
-        lines = [self._failure(topic, "lease"), self._failure(topic, "cancelled"), self._failure(topic, "timeout")]
+        lines = [self._failure(topic, "lease"), self._failure(topic, "timeout")]
         pairs = [text for pair in beats.items() for text in pair]
         await self._ledger("lapse", topic, [run, *lines, *pairs])
 

@@ -4,7 +4,7 @@
 -- KEYS  log (stream: s = stage, e = encoded event), meta (hash), leases (hash), producers (hash), text of the stage
 -- ARGV  1 command, 2 stage, 3 feed channel, 4 seed channel or '', 5 '1' = tokens on the seed channel with full_text,
 --       6 log length, 7 time to live in ms, 8 queue deadline in us, 9 prefix of text keys, 10 message of run_opened,
---       then what the command takes.
+--       11 line of the error of a cancelled run, then what the command takes.
 -- Meta fields of a stage begin with '<stage>:'; 's:<slot>' holds encoded events, 't:<task>' 'attempt nonce'.
 
 local log, meta, leases, producers, text = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -50,7 +50,7 @@ local piece, text_is_new = {}, false
 
 local function put(field, value) s[field] = value; changed[field] = true end
 local function in_progress() return s.run ~= nil and s.ended == nil end
-local function position() return epoch and n >= 0 and (whole(epoch) .. '-' .. whole(n)) or '' end
+local function position() return epoch and n >= 0 and (whole(epoch) .. '-' .. whole(n)) or (last and last[1]) or '' end
 local function next_position()
   if not epoch then return whole(now) .. '-0' end
   return whole(epoch) .. '-' .. whole(n + 1)
@@ -213,12 +213,12 @@ local function save()
 end
 
 if command == 'publish' then
-  -- 11 producer, 12 first, 13 run, 14 task, 15 attempt, 16 new run, 17 acknowledged, 18 '1' = release, 19 number of
+  -- 12 producer, 13 first, 14 run, 15 task, 16 attempt, 17 new run, 18 acknowledged, 19 '1' = release, 20 number of
   -- events, then for each: kind, offset or slot, units, text, line. Kinds: t = append text at an offset, o = opens a
   -- run, e = ends it, d = ends it with the stage's text, f = is final outside a run, p = ends the pipeline, x = other.
-  local producer, first, run, task = ARGV[11], tonumber(ARGV[12]), ARGV[13], ARGV[14]
-  local attempt, new_run, release, count = tonumber(ARGV[15]), ARGV[16], ARGV[18] == '1', tonumber(ARGV[19])
-  local ack_epoch, ack_n = split(ARGV[17])
+  local producer, first, run, task = ARGV[12], tonumber(ARGV[13]), ARGV[14], ARGV[15]
+  local attempt, new_run, release, count = tonumber(ARGV[16]), ARGV[17], ARGV[19] == '1', tonumber(ARGV[20])
+  local ack_epoch, ack_n = split(ARGV[18])
   local known = redis.call('HGET', producers, producer)
   local known_sequence, known_run = 0, ''
   if known then
@@ -233,7 +233,7 @@ if command == 'publish' then
   local function apply()
     if not run and in_progress() then run = s.run end
     for i = skip, count - 1 do
-      local at = 20 + i * 5
+      local at = 21 + i * 5
       local kind, argument, units, content, line = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
       local is_end = kind == 'e' or kind == 'd'
       local opens = kind == 'o' or (kind == 't' and argument == '0')
@@ -288,7 +288,8 @@ if command == 'publish' then
     local lost = ack_epoch ~= nil and (ahead or ack_epoch ~= epoch)
     if run then
       local opened_epoch = split(s.opened)
-      local stale = s.run == nil or (lost and opened_epoch ~= epoch)
+      local is_past = string.find(' ' .. (s.past or '') .. ' ', ' ' .. run .. ' ', 1, true)
+      local stale = s.run == nil or (lost and not is_past and opened_epoch ~= epoch)
       local given = task ~= '' and not stale and redis.call('HGET', meta, stage .. ':t:' .. task) or nil
       local number = given and tonumber(string.match(given, '^(%d+)')) or nil
       if not stale and (s.run ~= run or (number and number > attempt)) then
@@ -297,7 +298,7 @@ if command == 'publish' then
         return
       end
       if stale or (lost and task ~= '' and not number) then
-        if stale then open(run, attempt, true) end
+        if stale then open(run, math.max(attempt, 1), true) end
         if task ~= '' then fields[stage .. ':t:' .. task] = whole(attempt) .. ' -' end
         lost = true
       end
@@ -305,7 +306,7 @@ if command == 'publish' then
         need = 'state'
         return
       end
-      if s.dead and s.ended then open(run, tonumber(s.attempt), false) end
+      if s.dead and s.ended and (count > 0 or not release) then open(run, tonumber(s.attempt), false) end
     end
     apply()
   end
@@ -324,9 +325,16 @@ if command == 'publish' then
     if in_progress() and not release then
       set_lease(producer)
       if s.queued then wait_until(nil) end
-    elseif redis.call('HDEL', leases, stage .. ':' .. producer) == 1 and in_progress() then
+    else
+      redis.call('HDEL', leases, stage .. ':' .. producer)
       local _, left = stage_leases()
-      if left == 0 then wait_until(now + queue_deadline) end
+      if left == 0 and in_progress() then
+        if s.cancelled then
+          fail(ARGV[11])
+        elseif not s.queued then
+          wait_until(now + queue_deadline)
+        end
+      end
     end
   end
   save()
@@ -335,8 +343,8 @@ if command == 'publish' then
 end
 
 if command == 'open' then
-  -- 11 run, 12 task, 13 nonce, 14 producer, 15 line of the queued event or ''
-  local run, task, nonce, producer, queued = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]
+  -- 12 run, 13 task, 14 nonce, 15 producer, 16 line of the queued event or ''
+  local run, task, nonce, producer, queued = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
   if string.find(' ' .. (s.past or '') .. ' ', ' ' .. run .. ' ', 1, true) then
     return {'superseded', s.run or ''}
   end
@@ -360,7 +368,11 @@ if command == 'open' then
   end
   if given_nonce ~= nonce then
     attempt = attempt + 1
-    if not is_known or attempt > 1 or s.dead then open(run, attempt, not is_known or s.writer_task == task) end
+    if not is_known or attempt > 1 or s.dead then
+      -- The fenced attempt may have died with its lease; who lives renews within a second.
+      drop_fields(leases, stage .. ':')
+      open(run, attempt, not is_known or s.writer_task == task)
+    end
     put('attempt', whole(math.max(tonumber(s.attempt), attempt)))
     fields[stage .. ':t:' .. task] = whole(attempt) .. ' ' .. nonce
   end
@@ -371,19 +383,19 @@ if command == 'open' then
 end
 
 if command == 'cancel' then
-  -- 11 run, 12 line of the error
-  if s.run ~= ARGV[11] or not in_progress() then return 0 end
+  -- 12 run
+  if s.run ~= ARGV[12] or not in_progress() then return 0 end
   put('cancelled', '1')
   local _, held = stage_leases()
-  if held == 0 then fail(ARGV[12]) end
+  if held == 0 then fail(ARGV[11]) end
   save()
   return 1
 end
 
 if command == 'lapse' then
-  -- 11 run, 12 line for a dead worker, 13 for a cancelled run, 14 for a run that did not start, then pairs of producer
+  -- 12 run, 13 line for a dead worker, 14 for a run that did not start, then pairs of producer
   -- and beat: all leases as the caller has watched them for a lease time.
-  if s.run ~= ARGV[11] or not in_progress() then return 0 end
+  if s.run ~= ARGV[12] or not in_progress() then return 0 end
   local held, count = stage_leases()
   if count ~= (#ARGV - 14) / 2 then return 0 end
   for i = 15, #ARGV, 2 do
@@ -391,7 +403,7 @@ if command == 'lapse' then
   end
   if count == 0 and not (s.queued and now >= tonumber(s.queued)) then return 0 end
   local was_cancelled = s.cancelled
-  fail(was_cancelled and ARGV[13] or (count > 0 and ARGV[12] or ARGV[14]))
+  fail(was_cancelled and ARGV[11] or (count > 0 and ARGV[13] or ARGV[14]))
   if not was_cancelled then put('dead', '1') end
   save()
   return 1

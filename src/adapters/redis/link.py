@@ -69,7 +69,7 @@ class Link:
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
         self._client = connect(max_connections=COMMAND_CONNECTIONS, socket_timeout=COMMAND_TIMEOUT)
-        folder = files(__package__)
+        folder = files(__package__ or "")
         self._ledger = self._client.register_script((folder / "ledger.lua").read_text())
         self._snapshot = self._client.register_script((folder / "snapshot.lua").read_text())
         self._checked = False
