@@ -145,7 +145,7 @@ class ProjectLedger:
             task = _Task((task.attempt if task else 0) + 1, opening.nonce)
             if not known or task.attempt > 1 or stage.presumed_dead:
                 fresh = not known or stage.writer_task == opening.task
-                stage.leases.clear()  # the fenced attempt may have died with its lease; who lives renews within a second
+                stage.leases.clear()  # the fenced attempt's may never be given back; who lives renews within a second
                 self._open(name, stage, opening.run, attempt=task.attempt, fresh=fresh, now=now)
             stage.attempt = max(stage.attempt, task.attempt)
             stage.tasks[opening.task] = task

@@ -28,6 +28,7 @@ from stagecast.domain.events import (
     StageUpdated,
     TokenEmitted,
 )
+from stagecast.domain.ledger import ProjectLedger
 from stagecast.domain.positions import Position
 from stagecast.domain.text import units
 from stagecast.domain.topics import Topic
@@ -189,11 +190,13 @@ async def drive(side: Side, backend: "Memory | Redis", step: tuple[Any, ...], co
     operation, *rest = step
     match operation:
         case "publish":
-            await side.publish(*rest, counter)
+            stage, name, kinds = rest
+            await side.publish(stage, name, kinds, counter)
         case "repeat":
             await side.repeat(*rest)
         case "release":
-            await side.publish(*rest, [], counter, release=True)
+            stage, name = rest
+            await side.publish(stage, name, [], counter, release=True)
         case "open":
             await side.open(*rest)
         case "reopen":
@@ -220,7 +223,8 @@ async def drive(side: Side, backend: "Memory | Redis", step: tuple[Any, ...], co
 
 class Memory:
     def __init__(self, bus: MemoryBus, project: str) -> None:
-        self.bus, self.project, self.saved = bus, project, None
+        self.bus, self.project = bus, project
+        self.saved: ProjectLedger | None = None
 
     async def runs(self) -> dict[str, str]:
         ledger = self.bus._projects.get(self.project)
@@ -236,7 +240,7 @@ class Memory:
         self.bus.lose_everything()
 
     async def save(self) -> None:
-        self.saved = copy.deepcopy(self.bus._projects.get(self.project))  # type: ignore[func-returns-value]
+        self.saved = copy.deepcopy(self.bus._projects.get(self.project))
 
     async def rewind(self) -> None:
         if self.saved is not None:
@@ -248,17 +252,17 @@ class Memory:
 class Redis:
     def __init__(self, bus: RedisBus, project: str, server: RedisServer) -> None:
         self.bus, self.project, self.client = bus, project, server.client()
-        self.saved: dict[bytes, bytes] = {}
+        self.saved: dict[Any, Any] = {}
 
-    def keys(self) -> list[bytes]:
+    def keys(self) -> list[Any]:
         return list(self.client.keys(f"stagecast:1:{{{self.project}}}:*"))
 
     async def runs(self) -> dict[str, str]:
-        fields: dict[bytes, bytes] = self.client.hgetall(Keys(self.project).meta)
+        fields: dict[Any, Any] = self.client.hgetall(Keys(self.project).meta)
         return {k.decode()[:-4]: v.decode() for k, v in fields.items() if k.count(b":") == 1 and k.endswith(b":run")}
 
     async def lapse(self, stage: str) -> None:
-        held: dict[bytes, bytes] = self.client.hgetall(Keys(self.project).leases)
+        held: dict[Any, Any] = self.client.hgetall(Keys(self.project).leases)
         run = (await self.runs()).get(stage)
         beats = {}
         for name, value in held.items():
