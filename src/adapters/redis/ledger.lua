@@ -314,7 +314,7 @@ if command == 'publish' then
   decide()
   local sequence = math.max(first + applied - 1, known_sequence)
   if not known then -- forget some producers that were not heard of for a time to live
-    local sample = redis.call('HRANDFIELD', producers, 4, 'WITHVALUES')
+    local sample = redis.call('HRANDFIELD', producers, 4, 'WITHVALUES') or {}
     for i = 1, #sample, 2 do
       local seen = tonumber(string.match(sample[i + 1], '(%d+)$'))
       if seen < now - ttl * 1000 then redis.call('HDEL', producers, sample[i]) end

@@ -17,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from stagecast.domain.errors import BusUnavailable, NotConfigured
 
@@ -113,7 +113,7 @@ class Link:
         try:
             information = await translated(self._client.info("server"))
         except BusUnavailable as error:
-            if not isinstance(error.__cause__, NoPermissionError):
+            if not isinstance(error.__cause__, ResponseError):  # a server that does not tell
                 raise
             information = {}
         version = str(information.get("redis_version", "7.0"))
