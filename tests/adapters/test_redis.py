@@ -16,6 +16,7 @@ from stagecast.domain.bus import BusLimits, Published, Snapshot
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.events import StageCompleted, TokenEmitted
 from stagecast.domain.following import Follower
+from stagecast.domain.positions import Position
 from stagecast.domain.publishing import StagePublisher
 from stagecast.domain.topics import Topic
 from tests.servers import RedisKind, RedisServer, free_port, start_redis
@@ -255,3 +256,50 @@ async def test_an_unreachable_redis_is_a_typed_failure(caplog: pytest.LogCapture
     with pytest.raises(BusUnavailable):
         await bus.cancel(TOPIC, "run")
     await bus.aclose()
+
+
+async def test_news_out_of_order_come_out_in_order(any_redis: RedisServer) -> None:
+    """R62: the feed brings the news of events 1, 3, 2; the subscription yields 1, 2, 3, each once."""
+    async with redis_bus(any_redis) as bus, publishing(bus) as publisher, bus.subscribe(TOPIC) as subscription:
+        await anext(subscription)
+        news: list[tuple[Position, str, list[bytes]]] = []
+        offer = subscription.offer
+        subscription.offer = lambda *one: news.append(one)  # type: ignore[method-assign]
+        for token in ("a", "b", "c"):
+            publisher.publish_token(token)
+            assert await publisher.flush(5)
+        await eventually(lambda: len(news) == 3)
+        subscription.offer = offer  # type: ignore[method-assign]
+        for one in (news[0], news[2], news[1]):
+            subscription.offer(*one)
+        publisher.publish_token("d")
+        deliveries = [await asyncio.wait_for(anext(subscription), 5) for _ in range(5)]
+    events = [one.event for one in deliveries if isinstance(one, Published)]
+    assert [event.content for event in events if isinstance(event, TokenEmitted)] == ["a", "b", "c", "d"]
+    positions = [one.position for one in deliveries if one.position is not None]
+    assert positions == sorted(set(positions))
+
+
+async def test_a_short_socket_timeout_does_not_end_a_quiet_subscription(any_redis: RedisServer) -> None:
+    """R07: with `socket_timeout` far below the silence, no error comes up and the event after it arrives once."""
+    bus = RedisBus(CODEC, BusLimits(), connect_to(f"{any_redis.url}?socket_timeout=0.2"))
+    client = any_redis.client()
+    try:
+        async with publishing(bus) as publisher, bus.subscribe(TOPIC) as subscription:
+            await anext(subscription)
+
+            def feeds() -> list[Any]:
+                return [one["id"] for one in client.client_list(_type="pubsub")]
+
+            before = feeds()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(subscription), 1.5)
+            publisher.publish_token("late")
+            opened, token = [await asyncio.wait_for(anext(subscription), 5) for _ in range(2)]
+            assert isinstance(opened, Published)
+            assert isinstance(token, Published)
+            assert isinstance(token.event, TokenEmitted)
+            assert token.event.content == "late"
+            assert feeds() == before
+    finally:
+        await bus.aclose()
