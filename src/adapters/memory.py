@@ -69,8 +69,10 @@ class MemorySubscription:
             self._cursor, found = self._bus.read(self.topic, self._cursor)
             self._ready.extend(found)
             if not found and not self.closed:
+                # Not wait_for: up to Python 3.11 it swallows a cancellation that comes together with a wake-up.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), self._bus.look_interval)
+                    async with asyncio.timeout(self._bus.look_interval):
+                        await self._changed.wait()
                 self._bus.look()
         return self._ready.popleft()
 

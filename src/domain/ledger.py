@@ -144,7 +144,7 @@ class ProjectLedger:
         if task is None or task.nonce != opening.nonce:
             task = _Task((task.attempt if task else 0) + 1, opening.nonce)
             if not known or task.attempt > 1 or stage.presumed_dead:
-                fresh = not known or stage.writer_task == opening.task
+                fresh = not known or opening.task in {stage.writer_task, opening.run}  # a run of one task is its own
                 stage.leases.clear()  # the fenced attempt's may never be given back; who lives renews within a second
                 self._open(name, stage, opening.run, attempt=task.attempt, fresh=fresh, now=now)
             stage.attempt = max(stage.attempt, task.attempt)

@@ -5,6 +5,7 @@ also holds what its publisher must be able to send again after the backend lost 
 each slot.
 """
 
+import json
 import logging
 import threading
 from collections import deque
@@ -32,7 +33,7 @@ class OutboxLimits:
     batch_characters: int = 256 * 1024
 
 
-@define
+@define(eq=False)
 class _Text:
     """A text since it was last begun."""
 
@@ -42,10 +43,10 @@ class _Text:
     counted: int = 0
     """The length as the caller's `len()` counts it."""
     acknowledged: int = 0
-    """How many of the pieces the bus has."""
+    """How many of the pieces the bus has, or was to have: what a restored text is made of."""
 
 
-@define
+@define(eq=False)
 class _Token:
     text: _Text
     pieces: int
@@ -55,14 +56,15 @@ class _Token:
     timestamp: float
 
 
-@define
+@define(eq=False)
 class _WholeText:
-    """Stands where tokens waited that have collapsed: the text as it is when this is sent."""
+    """Stands where tokens waited that have collapsed: their text as it is when this is sent."""
 
+    text: _Text
     weight: int
 
 
-@define
+@define(eq=False)
 class Sending:
     """An event on its way, and what its acknowledgement means."""
 
@@ -91,6 +93,9 @@ class Outbox:
         self._pending: deque[_Pending] = deque()
         self._returned: list[Sending] = []
         self._whole: _WholeText | None = None
+        """The one of the present text that waits."""
+        self._loose = 0
+        """How many tokens wait that have not collapsed."""
         self._text = _Text()
         self._text_is_over = False
         self._high_surrogate = ""
@@ -113,20 +118,16 @@ class Outbox:
     def add_token(self, content: str, full_text: str | None) -> None:
         """Accept a piece of text (`StagePublisher.publish_token`). Raises EventTooLarge."""
         with self._lock:
-            text, counted = self._text, len(content)
-            if full_text is not None and len(full_text) != text.counted + counted:
-                content, counted = full_text, len(full_text)
-                text = self._begin_text()
-                self._drop_tokens()
-            elif self._text_is_over:
-                text = self._begin_text()
-            if self._high_surrogate or not content.isascii():
-                content, high = split_trailing_surrogate(self._high_surrogate + content)
+            counted, is_new = len(content), self._text_is_over
+            high = "" if is_new else self._high_surrogate
+            if full_text is not None and len(full_text) != counted + (0 if is_new else self._text.counted):
+                content, counted, is_new, high = full_text, len(full_text), True, ""
+            if high or not content.isascii():
+                content, high = split_trailing_surrogate(high + content)
                 content = content if is_sound(content) else values.sound(content, "token content")
-            else:
-                high = ""
-            if len(content) * 3 > self._max_bytes and (size := len(content.encode())) > self._max_bytes - 1024:
+            if len(content) * 6 > self._max_bytes - 1024 and (size := _encoded(content)) > self._max_bytes - 1024:
                 raise EventTooLarge(f"a token of {size} bytes; the limit is {self._max_bytes - 1024}")
+            text = self._begin_text() if is_new else self._text
             self._high_surrogate = high
             text.counted += counted
             if content:
@@ -168,12 +169,13 @@ class Outbox:
                     break
                 match self._pending.popleft():
                     case _Token() as token:
+                        self._loose -= 1
                         event = self._make_token(token.content, token.offset, token.timestamp, False)
                         batch.append(Sending(event, 1, token.text, token.pieces))
                         characters += len(token.content)
                     case _WholeText() as whole:
-                        self._whole = None
-                        batch.append(self._whole_text(self._text, len(self._text.pieces), whole.weight))
+                        self._whole = None if whole is self._whole else self._whole
+                        batch.append(self._whole_text(whole.text, len(whole.text.pieces), whole.weight))
                         characters += self.limits.batch_characters
                     case event:
                         batch.append(Sending(event))
@@ -191,11 +193,16 @@ class Outbox:
                     self._held[slot] = sent.event
 
     def give_up(self, batch: Sequence[Sending]) -> None:
-        """`batch` will never be in the log."""
+        """`batch` will never be in the log, except for its tokens where the whole text is sent later."""
         with self._lock:
-            weight = sum(sent.weight for sent in batch)
-            self.settled += weight
-            self.refused += weight
+            self._give_up(batch)
+
+    def _give_up(self, batch: Sequence[Sending]) -> None:
+        for sent in batch:
+            self.settled += sent.weight
+            self.refused += sent.weight
+            if sent.text is not None:
+                sent.text.acknowledged = max(sent.text.acknowledged, sent.pieces)
 
     def give_up_all(self) -> None:
         """Nothing that waits will ever be in the log."""
@@ -203,17 +210,26 @@ class Outbox:
             self.give_up(batch)
 
     def put_back(self, batch: Sequence[Sending], need: Need | None, *, writes_text: bool) -> None:
-        """Send `batch` again, and before it what the bus needs: the acknowledged text, or all that it had."""
+        """Send `batch` again, and before it what the bus needs: the acknowledged text, or all that it had.
+
+        Tokens of one who does not write the text are given up where it is needed.
+        """
         with self._lock:
+            if need == "state":
+                batch = [sent for sent in batch if sent.weight]  # what was restored in vain is restored anew
+            if need is not None and not writes_text:
+                self._give_up([sent for sent in batch if sent.text is not None])
+                batch = [sent for sent in batch if sent.text is None]
             restored: list[Sending] = []
             if need is not None and writes_text:
                 text = next((sent.text for sent in batch if sent.text is not None), self._text)
                 if text.acknowledged:
                     restored.append(self._whole_text(text, text.acknowledged, 0))
             if need == "state":
-                held = [Sending(event, 0) for event in self._held.values()]
-                status = [sent for sent in held if isinstance(sent.event, StageUpdated)]
-                restored = status + restored + [sent for sent in held if sent not in status]
+                held = list(self._held.values())
+                status = [Sending(event, 0) for event in held if isinstance(event, StageUpdated)]
+                others = [Sending(event, 0) for event in held if not isinstance(event, StageUpdated)]
+                restored = [*status, *restored, *others]
             self._returned = [*restored, *batch]
 
     def forget_run(self) -> None:
@@ -222,20 +238,24 @@ class Outbox:
             self._held.clear()
 
     def _begin_text(self) -> _Text:
+        if not self._text_is_over:
+            self._drop_tokens()
         self._text = _Text()
         self._text_is_over = False
         self._high_surrogate = ""
+        self._whole = None
         return self._text
 
     def _drop_tokens(self) -> None:
-        """Tokens of a text that was begun anew are of no use to anybody."""
+        """Tokens of a text that is begun anew within its run are of no use to anybody."""
         kept = deque[_Pending]()
         for one in self._pending:
-            if isinstance(one, _Token | _WholeText):
+            if isinstance(one, _Token | _WholeText) and one.text is self._text:
                 self.settled += _weight(one)
+                self._loose -= isinstance(one, _Token)
             else:
                 kept.append(one)
-        self._pending, self._whole = kept, None
+        self._pending = kept
 
     def _append_token(self, content: str) -> None:
         text = self._text
@@ -247,6 +267,7 @@ class Outbox:
             self._whole.weight += 1
             return
         self._pending.append(_Token(text, len(text.pieces), content, offset, self._clock()))
+        self._loose += 1
         if len(self._pending) >= self.limits.pending_events:
             self._collapse()
 
@@ -257,24 +278,30 @@ class Outbox:
             self._append_token(content)
 
     def _collapse(self) -> None:
-        """Let one snapshot of the text stand for the tokens that wait, in the place of the first of them."""
-        collapsed = deque[_Pending]()
-        whole: _WholeText | None = None
+        """Let one snapshot of each text stand for its tokens that wait, in the place of the first of them."""
+        if not self._loose:
+            return
+        collapsed, wholes = deque[_Pending](), dict[int, _WholeText]()
         for one in self._pending:
-            if not isinstance(one, _Token | _WholeText) or (isinstance(one, _Token) and one.text is not self._text):
+            if not isinstance(one, _Token | _WholeText):
                 collapsed.append(one)
-            elif whole is None:
-                whole = _WholeText(_weight(one))
-                collapsed.append(whole)
-            else:
+            elif whole := wholes.get(id(one.text)):
                 whole.weight += _weight(one)
-        if whole is not None and len(collapsed) < len(self._pending):
-            logger.warning("events wait for the bus: %d tokens collapse into one snapshot", whole.weight)
-            self._pending, self._whole = collapsed, whole
+            else:
+                whole = wholes[id(one.text)] = _WholeText(one.text, _weight(one))
+                collapsed.append(whole)
+        logger.warning("events wait for the bus: %d tokens collapse into one snapshot", self._loose)
+        self._pending, self._loose = collapsed, 0
+        self._whole = wholes.get(id(self._text))
 
     def _whole_text(self, text: _Text, pieces: int, weight: int) -> Sending:
         content = "".join(text.pieces[:pieces])
         return Sending(self._make_token(content, 0, self._clock(), True), weight, text, pieces)
+
+
+def _encoded(content: str) -> int:
+    """The size of `content` as JSON, in bytes."""
+    return len(json.dumps(content, ensure_ascii=False).encode())
 
 
 def _weight(entry: _Token | _WholeText) -> int:

@@ -134,6 +134,7 @@ class StagePublisher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work = asyncio.Event()
         self._signalled = False
+        self._last_refusal = ""
         self._settled = asyncio.Condition()
 
     @property
@@ -258,7 +259,9 @@ class StagePublisher:
     def _refuse(self, error: StagecastError) -> bool:
         if self.strict:
             raise error
-        logger.warning("%s/%s: refused: %s", self.topic.project, self.stage, error)
+        level = logging.DEBUG if str(error) == self._last_refusal else logging.WARNING  # once, not for every token
+        self._last_refusal = str(error)
+        logger.log(level, "%s/%s: refused: %s", self.topic.project, self.stage, error)
         return False
 
     def _token(self, content: str, offset: int, timestamp: float, snapshot: bool) -> TokenEmitted:

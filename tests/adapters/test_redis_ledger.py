@@ -36,7 +36,7 @@ from tests.servers import RedisServer
 
 STAGES = ("a", "b")
 PRODUCERS = ("p1", "p2", "p3")
-TASKS = ("t1", "t2")
+TASKS = ("t1", "t2", "r1")
 RUNS = ("r1", "r2", "r3")
 
 events = st.sampled_from(

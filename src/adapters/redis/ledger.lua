@@ -371,7 +371,7 @@ if command == 'open' then
     if not is_known or attempt > 1 or s.dead then
       -- The fenced attempt may have died with its lease; who lives renews within a second.
       drop_fields(leases, stage .. ':')
-      open(run, attempt, not is_known or s.writer_task == task)
+      open(run, attempt, not is_known or s.writer_task == task or run == task)
     end
     put('attempt', whole(math.max(tonumber(s.attempt), attempt)))
     fields[stage .. ':t:' .. task] = whole(attempt) .. ' ' .. nonce

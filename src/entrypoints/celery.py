@@ -1,0 +1,299 @@
+"""Celery tasks that stream a stage: what a task's start, retry, failure and success mean for the run that it executes.
+
+    @app.task(base=StageTask, bind=True, stage="rewrite")
+    def rewrite(self, project_id, prompt):
+        for token in generate(prompt):
+            self.publisher.publish_token(token)
+
+The bus is `app.conf.stagecast_bus` (a URL or a bus), else the environment's (`stagecast.adapters.settings`).
+
+* **Run.** Its id is the task's, or the group's for a group's members; each execution is an attempt that fences the one
+  before. `queued` is published before the message is sent, `processing` at the start.
+* **Retry**, explicit or by `autoretry_for`: `retrying` with `retry_count`, before the retry is sent. Not an end.
+* **Failure** for good: `error`; reason `timeout` after a soft time limit, `cancelled` where the run was cancelled. A
+  process that is killed or terminated is noticed by its lease; a hard time limit and a revocation are published by the
+  worker's main process.
+* **Success**: `done` with the published text, unless the task published `done` or `error` itself. A group's member only
+  gives its lease back: it is for the chord's body, or who joins the group, to publish the end. Nor does a member's
+  start set the progress back to 0.
+* **Not executed**, and revoked for Celery (so that chords and waiting callers learn it): a task whose run was cancelled
+  before its start, or whose stage has a newer run: its output would be refused, so it is not paid for.
+* A bus that cannot be reached keeps no task from being sent or executed.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from inspect import signature
+from typing import Any
+
+from attrs import define
+
+from stagecast.domain.bus import MessageBus
+from stagecast.domain.errors import NotConfigured, RunCancelled, RunSuperseded
+from stagecast.domain.events import FailureReason
+from stagecast.domain.ledger import LAPSE_MESSAGES
+from stagecast.domain.publishing import TaskRun
+from stagecast.domain.topics import Id, Topic
+
+from . import runs
+from .background import bus_of, drain
+from .publishers import RedisStreamPublisher
+
+try:
+    import celery
+    from billiard.process import current_process
+    from celery import current_task, signals
+    from celery.app.task import Context
+    from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, TimeLimitExceeded
+    from celery.utils import uuid
+except ModuleNotFoundError as error:
+    raise NotConfigured(f"tasks need the package {error.name}: pip install 'stagecast[celery]'") from error
+
+logger = logging.getLogger("stagecast.celery")
+
+OPENING_SECONDS = 2.0
+"""How long a start waits to learn whether its run still counts. After that it executes: the bus may be away."""
+PROJECT_HEADER = "stagecast_project"
+"""The message header with the project's id, for a worker that must end a run without executing it."""
+TIMEOUT_MESSAGE = "The time limit was exceeded."
+
+
+@define(eq=False)
+class _Execution:
+    publisher: RedisStreamPublisher
+    retries: int
+    is_member: bool
+    is_retried: bool = False
+
+
+_execution: ContextVar[_Execution | None] = ContextVar("stagecast_execution", default=None)
+_eager_group: ContextVar[str | None] = ContextVar("stagecast_eager_group", default=None)
+_has_warned_of_memory = False
+
+
+@contextmanager
+def stage_run(
+    project_id: Id,
+    stage_name: Id,
+    *,
+    request: Context | None = None,
+    bus: str | MessageBus | None = None,
+    timeout: float = 5.0,
+) -> Iterator[RedisStreamPublisher]:
+    """Execute one attempt at a run of a stage in the block; see the module for what is published when.
+
+    `request` is the task's, by default the current task's; outside a task the block is a run of its own. `timeout` is
+    the publisher's. A plain task with `autoretry_for` needs `StageTask`: here its exception looks final. Raises
+    RunCancelled or RunSuperseded where there is nothing to execute.
+    """
+    if request is None and current_task:  # type: ignore[truthy-bool]  # a proxy
+        request = current_task.request
+    task = (request and request.id) or uuid()
+    group = (request and request.group) or _eager_group.get()
+    attempt = TaskRun(run=group or task, task=task)
+    with RedisStreamPublisher(project_id, stage_name, bus=bus, task=attempt, timeout=timeout) as publisher:
+        publisher.opened(min(timeout, OPENING_SECONDS))
+        if publisher.cancelled:
+            raise RunCancelled(f"run {publisher.run_id} was cancelled before its start")
+        if publisher.superseded:
+            raise RunSuperseded(f"run {publisher.run_id} was superseded before its start")
+        publisher.publish_stage_update("processing", 0 if group is None else None)
+        execution = _Execution(publisher, request.retries if request else 0, group is not None)
+        token = _execution.set(execution)
+        try:
+            yield publisher
+        except BaseException as error:
+            _failed(execution, error)
+            raise
+        else:
+            _succeeded(execution)
+        finally:
+            _execution.reset(token)
+
+
+def _succeeded(execution: _Execution) -> None:
+    publisher = execution.publisher
+    if publisher.has_ended or execution.is_retried or execution.is_member:
+        return
+    if publisher.cancelled:
+        publisher.publish_error(LAPSE_MESSAGES["cancelled"], execution.retries, reason="cancelled")
+    elif not publisher.superseded:
+        publisher.publish_done(full_text=publisher.text)
+
+
+def _failed(execution: _Execution, error: BaseException) -> None:
+    publisher = execution.publisher
+    if not isinstance(error, Exception):  # SystemExit at a hard time limit, a revocation, a shutdown: the process dies
+        publisher.leave()
+        return
+    if publisher.has_ended or publisher.superseded:
+        return
+    match error:
+        case Retry():
+            _retrying(execution, error.exc)
+            return
+        case Ignore():
+            return  # it is somebody else's now: only the lease goes back
+        case Reject() if error.requeue:  # type: ignore[attr-defined]
+            return  # it will be delivered again
+    reason: FailureReason = "exception"
+    text = str(error) or type(error).__name__
+    if publisher.cancelled or isinstance(error, RunCancelled):
+        reason, text = "cancelled", LAPSE_MESSAGES["cancelled"]
+    elif isinstance(error, SoftTimeLimitExceeded):
+        reason, text = "timeout", TIMEOUT_MESSAGE
+    publisher.publish_error(text, execution.retries, reason=reason)
+
+
+def _retrying(execution: _Execution, error: BaseException | None) -> None:
+    """Publish once that the attempt will be followed by another."""
+    publisher = execution.publisher
+    if execution.is_retried or publisher.has_ended:
+        return  # after an `error` of the task's own it would begin another run
+    execution.is_retried = True
+    message = None if error is None else str(error) or type(error).__name__
+    publisher.publish_stage_update("retrying", message=message, retry_count=execution.retries + 1)
+    publisher.flush(runs.PATIENCE)
+
+
+class StageTask(celery.Task[Any, Any]):
+    """The base of tasks that stream a stage: `@app.task(base=StageTask, bind=True, stage="rewrite")`."""
+
+    abstract = True
+    stage: str | None = None
+    """The stage that the task executes."""
+    project_argument = "project_id"
+    """The argument that names the project."""
+    stream_timeout = 5.0
+    """Seconds that the task's end waits at most for a bus that does not answer (`RedisStreamPublisher`)."""
+
+    @property
+    def publisher(self) -> RedisStreamPublisher:
+        """The publisher of the execution in this thread. Threads that the task starts must be given it."""
+        execution = _execution.get()
+        if execution is None:
+            raise RuntimeError("there is a publisher only while the task executes, in the thread that executes it")
+        return execution.publisher
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        topic, request, bus = self._topic(args, kwargs), self.request, self._bus()
+        _check_reach(bus, request)
+        assert topic.stage is not None
+        try:
+            with stage_run(topic.project, topic.stage, request=request, bus=bus, timeout=self.stream_timeout):
+                return super().__call__(*args, **kwargs)
+        except (RunCancelled, RunSuperseded) as error:
+            if request.called_directly:
+                raise
+            stored = not (request.is_eager or self.ignore_result)
+            self.backend.mark_as_revoked(request.id or "", str(error), request=request, store_result=stored)
+            raise Ignore(str(error)) from error
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *more: Any, **options: Any
+    ) -> Any:
+        """Celery's, with `queued` published before and `error` where the message cannot be sent."""
+        task_id = task_id or uuid()
+        try:
+            topic = self._topic(args or (), kwargs or {})
+        except TypeError:  # the arguments do not fit: Celery's own check says so
+            return super().apply_async(args, kwargs, task_id, *more, **options)
+        options["headers"] = {**(options.get("headers") or {}), PROJECT_HEADER: topic.project}
+        run = options.get("group_id") or task_id
+        is_announced = not options.get("retries") and self._announce(topic, run, task_id)
+        try:
+            return super().apply_async(args, kwargs, task_id, *more, **options)
+        except Exception as error:
+            if is_announced:
+                text = f"The task could not be sent: {error}"
+                runs.end(self._bus(), topic, run, text, "exception", wait=runs.PATIENCE)
+            raise
+
+    def apply(self, *args: Any, **options: Any) -> Any:
+        """Celery's; an eager request does not tell its group, so the members are told here."""
+        inherited = _eager_group.get() if options.get("retries") else None
+        token = _eager_group.set(options.get("group_id") or inherited)
+        try:
+            return super().apply(*args, **options)
+        finally:
+            _eager_group.reset(token)
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Exception | None = None,
+        throw: bool = True,
+        eta: Any = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Celery's, with `retrying` published before the retry is sent. A cancelled run is not retried."""
+        execution = _execution.get()
+        limit = self.max_retries if max_retries is None else max_retries
+        if execution is not None and not self.request.called_directly:
+            if execution.publisher.cancelled:
+                raise RunCancelled(LAPSE_MESSAGES["cancelled"]) from exc
+            if limit is None or self.request.retries < limit:
+                _retrying(execution, exc)
+        return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Celery's. The parent of a pool calls it for a child that it has killed at the hard time limit."""
+        if isinstance(exc, TimeLimitExceeded):
+            runs.end(self._bus(), self._topic(args, kwargs), task_id, TIMEOUT_MESSAGE, "timeout")
+        super().on_failure(exc, task_id, args, kwargs, einfo)
+
+    def _topic(self, args: Any, kwargs: Any) -> Topic:
+        if self.stage is None:
+            raise NotConfigured(f"{self.name} names no stage: @app.task(base=StageTask, bind=True, stage=...)")
+        arguments = signature(self.run).bind(*args, **kwargs)
+        arguments.apply_defaults()
+        found = {**arguments.arguments, **arguments.kwargs}
+        if self.project_argument not in found:
+            raise NotConfigured(f"{self.name} has no argument {self.project_argument!r}: set project_argument")
+        return Topic.of(found[self.project_argument], self.stage)
+
+    def _bus(self) -> MessageBus:
+        return bus_of(self.app.conf.get("stagecast_bus"))
+
+    def _announce(self, topic: Topic, run: str, task_id: str) -> bool:
+        try:
+            return runs.announce(self._bus(), topic, run, task_id)
+        except NotConfigured as error:
+            logger.warning("%s is not announced as queued: %s", self.name, error)
+            return False
+
+
+def _check_reach(bus: MessageBus, request: Context) -> None:
+    """Refuse a bus that ends at a pool's process. Where the pool is threads, the server may be in this process too."""
+    global _has_warned_of_memory
+    if bus.capabilities.processes or request.called_directly or request.is_eager:
+        return
+    advice = "set STAGECAST_BUS or app.conf.stagecast_bus, for example to redis://localhost:6379/0"
+    if current_process().name != "MainProcess":
+        raise NotConfigured(f"nobody sees what is published on memory:// in a worker's child process: {advice}")
+    if not _has_warned_of_memory:
+        _has_warned_of_memory = True
+        logger.warning("memory:// reaches only servers in this worker's own process; for others %s", advice)
+
+
+@signals.task_revoked.connect(weak=False)
+def _on_revoked(sender: Any = None, request: Any = None, expired: bool = False, **_: Any) -> None:
+    """End the run of a task that was revoked. A group goes on without a member that was."""
+    project = request.get(PROJECT_HEADER)
+    if isinstance(sender, StageTask) and sender.stage and project and not request.group:
+        topic = Topic(project, sender.stage)
+        if expired:
+            runs.end(sender._bus(), topic, request.id, LAPSE_MESSAGES["timeout"], "timeout")
+        else:
+            runs.cancel(sender._bus(), topic, request.id, LAPSE_MESSAGES["cancelled"])
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def _on_process_shutdown(**_: Any) -> None:
+    """A pool's child ends without running exit hooks."""
+    drain()

@@ -1,0 +1,1 @@
+"""Tests of the synchronous facade and the other entry points."""

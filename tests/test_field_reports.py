@@ -1,0 +1,45 @@
+"""Each field report is a test that names its id, or a line of FIELD-REPORTS.md that says why not."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+THEMES = {
+    "A": "R02 R03 R06 R07 R08 R09",
+    "C": "R23 R25 R26 R29 R30",
+    "F": "R56 R57 R58 R59 R61 R62 R63",
+    "G": "R65 R67 R68 R69 R72 R73 R74 R75",
+}
+HERE = Path(__file__).parent
+ID = re.compile(r"\bR\d{2,3}\b")
+
+
+def covered() -> set[str]:
+    """The ids that docstrings of tests name."""
+    found: set[str] = set()
+    for path in HERE.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                found.update(ID.findall(ast.get_docstring(node) or ""))
+    return found
+
+
+def reasoned() -> set[str]:
+    """The ids that have a line with a reason."""
+    lines = (HERE / "FIELD-REPORTS.md").read_text().splitlines()
+    return {match[1] for line in lines if (match := re.fullmatch(r"\| (R\d{2,3}) \| .{20,} \|", line))}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_report_of_a_theme_is_covered(theme: str) -> None:
+    """No id of the theme lacks both a test and a reason."""
+    assert set(THEMES[theme].split()) - covered() - reasoned() == set()
+
+
+def test_few_reports_have_only_a_reason() -> None:
+    """At most one report in five has a reason instead of a test, and none has both."""
+    ids = set(" ".join(THEMES.values()).split())
+    assert len((reasoned() - covered()) & ids) <= len(ids) / 5
+    assert reasoned() & covered() == set()
