@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -45,7 +46,9 @@ def event_stream(*datas: str, line_end: str = "\n") -> Answer:
     """An answer that is an event stream of these data, sent byte by byte."""
 
     async def body() -> AsyncIterator[bytes]:
-        stream = ": a comment\n\n".replace("\n", line_end) + "".join(f"data: {data}{line_end * 2}" for data in datas)
+        stream = ": a comment\n\nid: 7\n\n".replace("\n", line_end) + "".join(
+            f"data: {data}{line_end * 2}" for data in datas
+        )
         for byte in stream.encode():
             yield bytes([byte])
 
@@ -59,7 +62,7 @@ def answer_of(answer: Answer, key: str = "secret") -> list[str]:
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_the_answer_comes_piece_by_piece(line_end: str) -> None:
-    """Comments, a first chunk with the role alone and a last one with the usage alone are no text."""
+    """Comments, an id alone, a first chunk with the role alone and a last one with the usage alone are no text."""
     role = json.dumps({"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}}]})
     usage = json.dumps({"choices": [], "usage": {"total_tokens": 9}})
     chunks = [role, *map(chunk, PIECES), chunk(None, "stop"), usage, "[DONE]"]
@@ -127,6 +130,7 @@ def test_leaving_early_ends_the_request() -> None:
         try:
             while True:
                 yield f"data: {chunk('word ')}\n\n".encode()
+                await anyio.sleep(0.01)  # let the server see the disconnect
         finally:
             is_gone.set()
 

@@ -3,6 +3,7 @@
 Importing this package creates nothing and needs no package beyond the core's; the first use of a name does.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stagecast.domain.errors import NotConfigured
@@ -10,26 +11,35 @@ from stagecast.domain.errors import NotConfigured
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from .asgi import create_app as create_app
-    from .settings import EdgeSettings as EdgeSettings
+    from .access import SECRET_VARIABLE, configured_policy
+    from .asgi import create_app
+    from .server import Server, is_loopback
+    from .settings import EdgeSettings
 
     app: Starlette
 
-__all__ = ["EdgeSettings", "app", "create_app"]
+__all__ = ["SECRET_VARIABLE", "EdgeSettings", "Server", "app", "configured_policy", "create_app", "is_loopback"]
+
+_HOMES = {
+    "SECRET_VARIABLE": "access",
+    "configured_policy": "access",
+    "app": "asgi",
+    "create_app": "asgi",
+    "Server": "server",
+    "is_loopback": "server",
+    "EdgeSettings": "settings",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from .asgi import create_app
+        module = import_module(f"{__name__}.{_HOMES[name]}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("stagecast"):
             raise
         raise NotConfigured(f"the SSE edge needs the package {error.name}: pip install 'stagecast[sse]'") from error
-    from .settings import EdgeSettings
-
-    globals().update(create_app=create_app, EdgeSettings=EdgeSettings)
-    if name == "app":
-        globals()["app"] = create_app()
-    return globals()[name]
+    value = module.create_app() if name == "app" else getattr(module, name)
+    globals()[name] = value
+    return value

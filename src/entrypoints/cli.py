@@ -1,0 +1,101 @@
+"""The command line: arguments to use cases. Each command adds its own arguments and returns the exit code."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import stagecast
+from stagecast.adapters import settings
+from stagecast.domain.errors import NotConfigured
+
+REFUSED = 2
+"""The exit code for a wrong command line or configuration."""
+
+Command: TypeAlias = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` name; its exit code."""
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except NotConfigured as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stagecast", description="Live, lossless progress of long jobs.")
+    parser.add_argument("--version", action="version", version=f"stagecast {stagecast.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="serve the streams of a bus to browsers (SSE)"))
+    _add_demo(commands.add_parser("demo", help="a page on which one click runs a pipeline that streams"))
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bus", metavar="URL", help=f"the bus, for example redis://localhost:6379/0 (default: {_variables()})"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--allow-public",
+        action="store_true",
+        help="listen on other addresses than loopback although no access policy protects the streams",
+    )
+    parser.set_defaults(command=_serve)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="a text in UTF-8 for the page to begin with")
+    parser.add_argument(
+        "--redis", action="store_true", help="with Redis (REDIS_URL, else one of its own) and a Celery worker"
+    )
+    parser.add_argument("--llm", action="store_true", help="with a small language model on this CPU")
+    parser.set_defaults(command=_demo)
+
+
+def _variables() -> str:
+    return ", ".join(settings.BUS_VARIABLES)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from stagecast.entrypoints import sse, wiring
+
+    url = options.bus or settings.bus_url()
+    bus = wiring.open_bus(url)
+    policy = sse.configured_policy()
+    if not (options.allow_public or policy or sse.is_loopback(options.host)):
+        return _refuse(
+            f"{options.host} can be reached from other machines, and no access policy protects the streams: "
+            f"set {sse.SECRET_VARIABLE}, or allow it with --allow-public"
+        )
+    if not bus.capabilities.processes:
+        print(f"stagecast: {url} reaches this process only: no other one can publish to it", file=sys.stderr)
+    sse.Server(sse.create_app(url, policy), options.host, options.port, started=_say_where).run()
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from stagecast.entrypoints.demo import command
+
+    return command.main(options)
+
+
+def _say_where(url: str) -> None:
+    print(f"stagecast: serving on {url}", flush=True)
+
+
+def _refuse(reason: str) -> int:
+    print(f"stagecast: error: {reason}", file=sys.stderr)
+    return REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The SSE edge as a Starlette application: its routes, its lifespan, and what it is made of."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+
+from stagecast.domain.access import AccessPolicy
+from stagecast.domain.bus import MessageBus
+
+from .access import configured_policy
+from .edge import Edge
+from .endpoint import StreamEndpoint
+from .refusals import on_http_exception
+from .settings import EdgeSettings
+
+PROJECT = "/api/v1/sse/projects/{project_id}/"
+STAGE = "/api/v1/sse/projects/{project_id}/stages/{stage_name}/"
+
+
+def create_app(
+    bus: MessageBus | str | None = None,
+    policy: AccessPolicy | None = None,
+    *,
+    settings: EdgeSettings | None = None,
+    open_routes: bool = False,
+    routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """The application; nothing is opened before its lifespan starts or, where nobody runs it, before a request comes.
+
+    `bus` as `stagecast.entrypoints.sse.edge.Edge` takes it. Without a `policy` the one of STAGECAST_JWT_SECRET counts.
+    With a policy all routes ask it, so that nothing leaks past it, unless `open_routes` leaves the seed's routes
+    without authorisation open; without one only these are served and their twins under `stream/` answer 401.
+    `routes` are served too. `app.state.edge` is the Edge: whoever mounts the application, whose lifespan then nobody
+    runs, may close that. Raises NotConfigured for a secret that cannot be used.
+    """
+    edge = Edge(bus, settings or EdgeSettings())
+    policy = policy or configured_policy()
+    plain = StreamEndpoint(edge, policy, guarded=policy is not None and not open_routes)
+    guarded = StreamEndpoint(edge, policy, guarded=True)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        edge.hub()
+        try:
+            yield
+        finally:
+            await edge.aclose()
+
+    app = EdgeApp(
+        [
+            Route(PROJECT, plain),
+            Route(STAGE, plain),
+            Route(PROJECT + "stream/", guarded),
+            Route(STAGE + "stream/", guarded),
+        ],
+        routes,
+        lifespan,
+    )
+    app.state.edge = edge
+    return app
+
+
+class EdgeApp(Starlette):
+    """Starlette's application, but for one thing: streams don't pass its error middleware.
+
+    Each frame to each client would, at a seventh of all the time; and `StreamEndpoint` lets no error through before
+    the first byte. Where middleware is added, everything passes everything.
+    """
+
+    def __init__(self, streams: Sequence[Route], others: Sequence[BaseRoute], lifespan: Lifespan["EdgeApp"]) -> None:
+        super().__init__(
+            routes=[*streams, *others], exception_handlers={HTTPException: on_http_exception}, lifespan=lifespan
+        )
+        self._streams = streams
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The application behind `self`."""
+        full = super().build_middleware_stack()
+        if self.user_middleware:
+            return full
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                for route in self._streams:
+                    match, child_scope = route.matches(scope)
+                    if match is not Match.NONE:
+                        scope.update(child_scope)
+                        await route.handle(scope, receive, send)
+                        return
+            await full(scope, receive, send)
+
+        return app

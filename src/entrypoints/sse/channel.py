@@ -1,0 +1,231 @@
+"""One project's viewers in this process and the one subscription that feeds them. Knows no HTTP."""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+from stagecast.domain.bus import Delivery, MessageBus, Snapshot
+from stagecast.domain.following import ResetCause
+from stagecast.domain.positions import Position
+from stagecast.domain.topics import Topic
+
+from . import framing
+from .fold import INTERVAL, ProjectFold
+from .intake import Intake
+from .recent import Recent
+from .settings import EdgeSettings
+from .viewer import Viewer
+
+
+class Channel:
+    """`stagecast.entrypoints.sse.viewer.Source` of one project."""
+
+    def __init__(self, bus: MessageBus, project: str, settings: EdgeSettings) -> None:
+        self.bus = bus
+        self.project = project
+        self.settings = settings
+        self.fold = ProjectFold(project)
+        self.viewers: set[Viewer] = set()
+        self.revision = 0
+        self._loop = asyncio.get_running_loop()
+        self._refetch = False
+        self._intake = Intake(bus, project, self._receive, lambda: None if self._refetch else self.fold.view.position)
+        self._task = self._loop.create_task(self._intake.run(), name=f"stagecast-sse-{project}")
+        self._waiting: dict[tuple[str | None, bool], list[asyncio.Future[None]]] = {}
+        self._whole = Counter[str | None]()
+        self._gate: asyncio.TimerHandle | None = None
+        self._seen: dict[str | None, float] = {}
+        self._beats = 0
+        self._beaten = self.empty_since = self._loop.time()
+
+    async def standing(self) -> None:
+        """Wait until the subscription stands and the project's state is known."""
+        await self._intake.standing.wait()
+
+    async def aclose(self) -> None:
+        """End the subscription. Viewers get nothing more; whoever closes has told them."""
+        if self._gate is not None:
+            self._gate.cancel()
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    def attach(self, viewer: Viewer) -> None:
+        """Let the channel live at least as long as `viewer`."""
+        self.viewers.add(viewer)
+
+    def begin(self, viewer: Viewer, cursor: int, position: Position | None) -> None:
+        """Let `viewer`, who was told everything up to `cursor`, have what comes after it."""
+        viewer.life, viewer.cursor, viewer.position, viewer.beat = self.fold.life, cursor, position, self._beats
+        if not viewer.counted:
+            viewer.counted = True
+            self._whole[viewer.topic.stage] += viewer.whole
+
+    def detach(self, viewer: Viewer) -> None:
+        """Forget `viewer`."""
+        self.viewers.discard(viewer)
+        if viewer.counted:
+            self._whole[viewer.topic.stage] -= viewer.whole
+        if not self.viewers:
+            self.empty_since = self._loop.time()
+
+    def fresh(self, viewer: Viewer) -> list[bytes]:
+        """The frames for one who has seen nothing: the run in progress, or just ended; nothing of older ones."""
+        if self.fold.view.fresh(viewer.topic, self._loop.time(), self.settings.grace):
+            return self.reset(viewer, None)
+        self.begin(viewer, self.fold.recent.end, None)
+        return [self.place(viewer)]
+
+    def reset(self, viewer: Viewer, cause: ResetCause | None) -> list[bytes]:
+        """The frames that show `viewer` the state anew; without a cause to one who was shown nothing yet."""
+        fold, topic = self.fold, viewer.topic
+        self.begin(viewer, fold.recent.end, fold.view.position)
+        if viewer.request.run is not None and self.run_of(topic) != viewer.request.run:
+            viewer.over = True
+            return [fold.stream_end()]
+        parts = [] if cause is None else [fold.reset(topic, cause)]
+        parts.append(fold.replay(topic, whole=viewer.whole))
+        if fold.view.end(topic) is not None:
+            viewer.over = True
+            parts.append(fold.stream_end())
+        return parts
+
+    def run_of(self, topic: Topic) -> str | None:
+        """The current run of the topic's stage."""
+        state = self.fold.view.stages.get(topic.stage or "")
+        return state.run if state else None
+
+    def news(self, viewer: Viewer) -> bytes:
+        fold, topic = self.fold, viewer.topic
+        if viewer.life != fold.life:
+            return b"".join(self.fresh(viewer) if viewer.position is None else self.reset(viewer, fold.cause))
+        if viewer.cursor < fold.recent.first and fold.recent.missed(viewer.cursor, topic.stage):
+            return b"".join(self.reset(viewer, "truncated"))
+        portion = fold.portion(viewer.cursor, topic, whole=viewer.whole, run=viewer.request.run)
+        viewer.cursor = portion.cursor
+        if portion.position is not None:
+            viewer.position = portion.position
+        if portion.over:
+            viewer.over = True
+            return portion.data + fold.stream_end()
+        if viewer.beat == self._beats:
+            return portion.data  # the very object that all others are sent
+        viewer.beat = self._beats
+        return portion.data + framing.HEARTBEAT + self.place(viewer)
+
+    def place(self, viewer: Viewer) -> bytes:
+        """A block that tells the position, where `viewer` has everything and was not told yet.
+
+        Not to one who waits for the run after an end that it was not shown: it would come back with a position at or
+        after the end, as one does who has seen it, and be told that there is nothing to wait for.
+        """
+        fold = self.fold
+        is_told = viewer.position == fold.view.position
+        if is_told or viewer.cursor < fold.recent.end or fold.view.end(viewer.topic) is not None:
+            return b""
+        viewer.position = fold.view.position
+        return fold.place()
+
+    def waiter(self, viewer: Viewer) -> "asyncio.Future[None]":
+        waiter = self._loop.create_future()
+        self._waiting.setdefault((viewer.topic.stage, viewer.whole), []).append(waiter)
+        return waiter
+
+    async def change(self) -> None:
+        """Wait for the next delivery, whatever it is."""
+        waiter = self._loop.create_future()
+        self._waiting.setdefault((None, False), []).append(waiter)
+        await waiter
+
+    def tick(self, now: float, wall: float) -> None:
+        """Look after heartbeats, idle and frozen viewers, expired access and lost stages; a few times a second."""
+        if now - self._beaten >= self.settings.heartbeat:
+            self._beaten = now
+            self._beats += 1
+            self.revision += 1
+            self._wake(*self._waiting)
+        for viewer in list(self.viewers):
+            expires_at = viewer.request.expires_at
+            if viewer.sending_since is not None and now - viewer.sending_since >= self.settings.stall:
+                viewer.abandon(now)
+            elif viewer.over or not viewer.counted:
+                continue
+            elif expires_at is not None and wall >= expires_at:
+                viewer.finish()
+            elif viewer.lost_at is not None:
+                self._look_for_lost(viewer, viewer.lost_at, now)
+            elif self._is_idle(viewer, now):
+                viewer.finish(self.fold.stream_end())
+
+    def await_restoration(self, viewer: Viewer, now: float) -> None:
+        """After data was lost: what `viewer` waits for counts as lost unless somebody restores it in a lease time."""
+        view, topic = self.fold.view, viewer.topic
+        if not view.in_progress(topic) and view.end(topic) is None:
+            viewer.lost_at = now + self.bus.limits.lease
+
+    def _look_for_lost(self, viewer: Viewer, lost_at: float, now: float) -> None:
+        view, topic = self.fold.view, viewer.topic
+        if view.in_progress(topic) or view.end(topic) is not None:
+            viewer.lost_at = None
+        elif now >= lost_at:
+            viewer.finish(self.fold.reset(topic, "lost"), self.fold.stream_end())
+
+    def _is_idle(self, viewer: Viewer, now: float) -> bool:
+        stage = viewer.topic.stage
+        limit = self.settings.project_idle if stage is None else self.settings.stage_idle
+        if now - max(viewer.since, self._seen.get(stage, viewer.since)) < limit or not self._intake.standing.is_set():
+            return False
+        active = self._intake.active
+        return not (bool(active) if stage is None else stage in active) and not self.fold.view.is_waiting(viewer.topic)
+
+    def _receive(self, delivery: Delivery) -> None:
+        now = self._loop.time()
+        self.revision += 1
+        if isinstance(delivery, Snapshot):
+            self._restart(delivery, now)
+            return
+        stage = delivery.event.stage
+        try:
+            recent = self.fold.apply(delivery, now, whole=self._whole[stage] + self._whole[None] > 0)
+        except ValueError:
+            self._refetch = True
+            raise
+        self._seen[stage] = self._seen[None] = now
+        self._wake((stage, False), (None, False))
+        if recent is not None:
+            self._show_whole(recent, now)
+
+    def _show_whole(self, recent: Recent, now: float) -> None:
+        """Wake the viewers of the whole text, at once or when the gate opens."""
+        if self.fold.holds_back(recent, now):
+            if self._gate is None:
+                self._gate = self._loop.call_at(self.fold.released + INTERVAL, self._open_gate)
+        elif self._gate is None:
+            self._wake((recent.stage, True), (None, True))
+        else:
+            self._open_gate()
+
+    def _open_gate(self) -> None:
+        if self._gate is not None:
+            self._gate.cancel()
+            self._gate = None
+        self.fold.release(self._loop.time())
+        self.revision += 1
+        self._wake(*(key for key in self._waiting if key[1]))
+
+    def _restart(self, snapshot: Snapshot, now: float) -> None:
+        awaited = [viewer for viewer in self.viewers if viewer.counted and self.fold.view.in_progress(viewer.topic)]
+        self.fold.restart(snapshot, now)
+        if self._refetch:
+            self._refetch = False
+            self.fold.cause = snapshot.reset or "truncated"
+        if snapshot.reset == "epoch":
+            for viewer in awaited:
+                self.await_restoration(viewer, now)
+        self._wake(*self._waiting)
+
+    def _wake(self, *keys: tuple[str | None, bool]) -> None:
+        for key in keys:
+            for waiter in self._waiting.pop(key, ()):
+                if not waiter.done():
+                    waiter.set_result(None)

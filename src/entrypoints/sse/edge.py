@@ -1,0 +1,74 @@
+"""What the SSE application holds while it runs: a bus, and a hub for each event loop."""
+
+import asyncio
+import threading
+
+from stagecast.adapters import settings as environment
+from stagecast.domain.bus import MessageBus
+from stagecast.entrypoints import wiring
+
+from .hub import Hub
+from .settings import EdgeSettings
+from .shutdown import SignalChain
+
+
+class Edge:
+    """Opens bus and hub at the first use, nothing before; closes only what it opened.
+
+    `bus` is a bus, which stays its owner's, or a URL; None stands for the configured URL
+    (`stagecast.adapters.settings.bus_url`). A bus that lives within the process is the process's shared one, so that
+    its publishers are seen.
+    """
+
+    def __init__(self, bus: MessageBus | str | None, settings: EdgeSettings) -> None:
+        self._given = bus
+        self._settings = settings
+        self._bus: MessageBus | None = None
+        self._owned = False
+        self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+        self._lock = threading.Lock()
+        self._signals = SignalChain(self.drain)
+
+    def hub(self) -> Hub:
+        """The running event loop's hub. Raises NotConfigured where the bus cannot be opened."""
+        loop = asyncio.get_running_loop()
+        if (hub := self._hubs.get(loop)) is None:
+            with self._lock:
+                for stale in [one for one in self._hubs if one.is_closed()]:
+                    del self._hubs[stale]
+                hub = self._hubs[loop] = Hub(self._opened(), self._settings)
+                self._signals.install()
+        return hub
+
+    def drain(self) -> None:
+        """End all streams now, in a way that lets clients come back. From any thread and from a signal handler."""
+        for loop, hub in list(self._hubs.items()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(hub.drain)
+
+    async def aclose(self) -> None:
+        """End the running loop's streams and free what was opened here. Idempotent; the edge can be used again."""
+        if (hub := self._hubs.pop(asyncio.get_running_loop(), None)) is not None:
+            await hub.aclose()
+        with self._lock:
+            if any(not loop.is_closed() for loop in self._hubs):
+                return
+            self._signals.remove()
+            bus, owned = self._bus, self._owned
+            self._bus, self._owned = None, False
+        if bus is not None and owned:
+            await bus.aclose()
+
+    def _opened(self) -> MessageBus:
+        if self._bus is None:
+            if isinstance(self._given, str | None):
+                self._bus, self._owned = _open(self._given or environment.bus_url())
+            else:
+                self._bus = self._given
+        return self._bus
+
+
+def _open(url: str) -> tuple[MessageBus, bool]:
+    """The bus, and whether it is our own."""
+    bus = wiring.open_bus(url)
+    return (bus, True) if bus.capabilities.processes else (wiring.shared_bus(url), False)

@@ -1,0 +1,107 @@
+"""From a request to a stream, or to the answer that says why there is none; all before the first byte."""
+
+import logging
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from stagecast.domain.access import Access, AccessPolicy, AccessRequest
+from stagecast.domain.errors import (
+    AccessDenied,
+    BusUnavailable,
+    InvalidPosition,
+    InvalidTopic,
+    NotConfigured,
+    Unauthenticated,
+)
+from stagecast.domain.positions import Position
+from stagecast.domain.topics import Topic
+
+from .access import token_of
+from .edge import Edge
+from .refusals import come_back, problem, unauthenticated
+from .response import EventStream, Stream
+from .viewer import Draining, Finished, TooManyViewers, UnknownRun, ViewRequest
+
+logger = logging.getLogger("stagecast.sse")
+
+METHODS = ("GET", "HEAD")
+
+
+class StreamEndpoint:
+    """One kind of route: a request becomes a stream, or the answer that says why not."""
+
+    def __init__(self, edge: Edge, policy: AccessPolicy | None, *, guarded: bool) -> None:
+        self._edge, self._policy, self._guarded = edge, policy, guarded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._answered(Request(scope, receive))  # the request is not kept while the stream lives
+        await answer(scope, receive, send)
+
+    async def _answered(self, request: Request) -> ASGIApp:
+        try:
+            return await self._answer(request)
+        except BusUnavailable as error:
+            return come_back(request, 503, str(error))
+        except NotConfigured as error:
+            logger.error("no stream can be served: %s", error)
+            return come_back(request, 503, "the server is not configured")
+        except Exception:
+            logger.exception("a stream could not begin")
+            return come_back(request, 503, "the server has a problem")
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        """Everything that is decided before the first byte."""
+        if request.method not in METHODS:
+            return problem(405, f"a stream can be read only, not {request.method}", {"Allow": ", ".join(METHODS)})
+        try:
+            topic = Topic.of(request.path_params["project_id"], request.path_params.get("stage_name"))
+        except InvalidTopic as error:
+            return problem(400, str(error))
+        access = None
+        if self._guarded:
+            token = token_of(request)
+            try:
+                access = await self._authorized(topic, token)
+            except Unauthenticated as error:
+                return unauthenticated(str(error), had_token=token is not None)
+            except AccessDenied as error:
+                return problem(403, str(error))
+        if request.method == "HEAD":
+            return Stream()
+        try:
+            return EventStream(await self._edge.hub().join(_view_request(request, topic, access)))
+        except UnknownRun as error:
+            return problem(404, str(error))
+        except Finished:
+            return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        except Draining as error:
+            return come_back(request, 503, str(error))
+        except TooManyViewers as error:
+            return come_back(request, 429, str(error))
+
+    async def _authorized(self, topic: Topic, token: str | None) -> Access:
+        if self._policy is None:
+            raise Unauthenticated("this server has no access policy: set STAGECAST_JWT_SECRET")
+        return await self._policy.authorize(AccessRequest(project=topic.project, stage=topic.stage, token=token))
+
+
+def _view_request(request: Request, topic: Topic, access: Access | None) -> ViewRequest:
+    query = request.query_params
+    after, malformed = None, False
+    if seen := request.headers.get("last-event-id") or query.get("last_event_id"):
+        try:
+            after = Position.parse(seen)
+        except InvalidPosition:
+            malformed = True
+    return ViewRequest(
+        topic=topic,
+        delta=query.get("delta") == "1",
+        after=after,
+        malformed=malformed,
+        latest=query.get("replay") == "latest",
+        run=query.get("run") or None,
+        principal=access.principal if access else None,
+        expires_at=access.expires_at if access else None,
+    )

@@ -1,0 +1,84 @@
+"""The one subscription of a project in this process, made again as often as it breaks. Knows no viewer."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from stagecast.domain.bus import Delivery, MessageBus, Subscription
+from stagecast.domain.errors import BusUnavailable
+from stagecast.domain.positions import Position
+from stagecast.domain.topics import Topic
+
+logger = logging.getLogger("stagecast.sse")
+
+LONGEST_PAUSE = 2.0
+"""Seconds, at the most, between two attempts to subscribe."""
+STEADY = 5.0
+"""Seconds that a subscription must have stood for its end to count as a new failure, worth another line in the log."""
+BREATH = 256
+"""Deliveries after which viewers get their turn, where the bus has so many at hand."""
+
+
+class Intake:
+    """Hands every delivery of a project to `take`, from after `position()` on when it has to begin again."""
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        project: str,
+        take: Callable[[Delivery], None],
+        position: Callable[[], Position | None],
+    ) -> None:
+        self.standing = asyncio.Event()
+        """Set while whatever is published will be delivered, and the first snapshot is taken."""
+        self._bus, self._topic = bus, Topic(project)
+        self._take, self._position = take, position
+        self._subscription: Subscription | None = None
+        self._stands_since: float | None = None
+        self._failures = 0
+
+    @property
+    def active(self) -> frozenset[str]:
+        """The stages that have a producer with a lease, or a run that waits for its start."""
+        return self._subscription.liveness.active if self._subscription else frozenset()
+
+    async def run(self) -> None:
+        """Subscribe, and again after every failure, until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._stands_since = None
+            try:
+                await self._follow()
+                reason: Exception = BusUnavailable("the bus has ended the subscription")
+            except Exception as error:  # whatever it is, viewers stay connected and the subscription is made again
+                reason = error
+            finally:
+                self.standing.clear()
+                self._subscription = None
+            if self._stands_since is not None and clock() - self._stands_since > STEADY:
+                self._failures = 0
+            if self._failures == 0:
+                trace = None if isinstance(reason, BusUnavailable) else reason
+                logger.warning(
+                    "%s: the subscription failed and is made again: %s", self._topic.project, reason, exc_info=trace
+                )
+            self._failures += 1
+            pause = min(0.05 * 2 ** min(self._failures, 10), LONGEST_PAUSE)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+
+    async def _follow(self) -> None:
+        async with self._bus.subscribe(self._topic, after=self._position()) as subscription:
+            self._subscription = subscription
+            if self._failures:
+                logger.info("%s: the subscription stands again", self._topic.project)
+            self._stands_since = asyncio.get_running_loop().time()
+            if self._position() is not None:
+                self.standing.set()
+            taken = 0
+            async for delivery in subscription:
+                self._take(delivery)
+                self.standing.set()
+                taken += 1
+                if taken % BREATH == 0:
+                    await asyncio.sleep(0)

@@ -1,0 +1,76 @@
+"""A viewer's frames as an ASGI response. Knows no project and no event; frames go to `send` as they are, uncopied."""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.types import Message, Receive, Scope, Send
+
+from .viewer import Viewer
+
+HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+"""Of every answer that is an event stream. No hop-by-hop header: those are the server's business."""
+
+
+class EventStream:
+    """Sends what `viewer` gets until it ends or the client is gone, then lets it leave.
+
+    The connection's own task sends; one more waits for the client's disconnect, which not every server reports by
+    an error of `send`.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        viewer = self._viewer
+        watcher = asyncio.get_running_loop().create_task(_watch(viewer, receive))
+        try:
+            async with asyncio.timeout(None) as viewer.timeout:
+                await send(_start())
+                await self._send_frames(send)
+        except OSError:  # the client is gone; as a TimeoutError: it has taken nothing for too long
+            pass
+        finally:
+            watcher.cancel()
+            viewer.leave()
+
+    async def _send_frames(self, send: Send) -> None:
+        viewer = self._viewer
+        clock = asyncio.get_running_loop().time
+        while True:
+            if data := viewer.take():
+                viewer.sending_since = clock()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                viewer.sending_since = None
+            elif viewer.over:
+                break
+            else:
+                await viewer.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _start() -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": list(HEADERS)}  # middleware adds to the list
+
+
+async def _watch(viewer: Viewer, receive: Receive) -> None:
+    """Let the viewer leave when the client does."""
+    with suppress(Exception):  # a server that cannot say counts as one whose client has gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    viewer.leave()
+
+
+class Stream:
+    """A whole event stream that is known beforehand."""
+
+    def __init__(self, body: bytes = b"") -> None:
+        self._body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send(_start())
+        await send({"type": "http.response.body", "body": self._body, "more_body": False})

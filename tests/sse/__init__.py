@@ -1,0 +1,1 @@
+"""The SSE edge: its pure parts, the hub on the memory bus, and real servers with a real client."""

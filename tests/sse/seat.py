@@ -1,0 +1,71 @@
+"""A viewer's frames read in the test's own event loop, without HTTP."""
+
+import asyncio
+from collections.abc import Callable
+
+from stagecast.domain.positions import Position
+from stagecast.entrypoints.sse.viewer import Viewer
+from tests.sse.eventstream import EventStreamParser, Message
+
+SECONDS = 10.0
+
+
+class Seat:
+    """Reads a viewer as a connection's task does."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.stream = EventStreamParser()
+        self._seen = 0
+
+    @property
+    def messages(self) -> list[Message]:
+        return [event.message for event in self.stream.events]
+
+    @property
+    def last(self) -> Position:
+        """What a browser would send as Last-Event-ID."""
+        return Position.parse(self.stream.last_event_id)
+
+    def take(self) -> list[Message]:
+        """The messages of what there is to send now."""
+        self.stream.feed(self.viewer.take())
+        taken = self.messages[self._seen :]
+        self._seen += len(taken)
+        return taken
+
+    async def until(self, reached: Callable[[EventStreamParser], object]) -> list[Message]:
+        """Read until `reached` is true of the stream; the messages that this took."""
+        taken = self.take()
+        async with asyncio.timeout(SECONDS):
+            while not reached(self.stream):
+                assert not self.viewer.over, f"the stream ended after {self.messages[-3:]}"
+                await self.viewer.wait()
+                taken += self.take()
+        return taken
+
+    async def until_message(self, reached: Callable[[Message], object]) -> list[Message]:
+        """Read until `reached` is true of a message that comes now; the messages that this took."""
+        seen = self._seen
+        return await self.until(lambda stream: any(reached(event.message) for event in stream.events[seen:]))
+
+    async def until_type(self, type_: str) -> list[Message]:
+        """Read until a message of that type comes."""
+        return await self.until_message(lambda message: message["type"] == type_)
+
+    async def until_text(self, end: str) -> list[Message]:
+        """Read until a token comes whose text, or else content, ends with `end`."""
+        return await self.until_message(
+            lambda message: (
+                message["type"] == "token" and (message.get("full_text") or message["content"]).endswith(end)
+            )
+        )
+
+    async def rest(self) -> list[Message]:
+        """The messages to the end of the stream."""
+        taken = self.take()
+        async with asyncio.timeout(SECONDS):
+            while not self.viewer.over:
+                await self.viewer.wait()
+                taken += self.take()
+        return taken + self.take()

@@ -1,0 +1,120 @@
+"""The command `stagecast serve`, as a user meets it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stagecast
+from stagecast.entrypoints.sse.server import is_loopback
+from tests.servers import free_port
+from tests.sse.browser import request, stage_path
+from tests.sse.programs import CONFIGURATION, SERVE, running
+from tests.waiting import wait_until
+
+SECRET = "a secret of the tests, long enough for HS256"
+
+
+def stagecast_says(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command that ends by itself."""
+    inherited = {name: value for name, value in os.environ.items() if name not in CONFIGURATION}
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "stagecast"), *arguments],
+        env={**inherited, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_version() -> None:
+    """`stagecast --version` says it on one line."""
+    assert stagecast_says("--version") == (0, f"stagecast {stagecast.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--bus", "memory://", "--host", "0.0.0.0"], "STAGECAST_JWT_SECRET"),
+        (["--bus", "memory://", "--host", "::"], "--allow-public"),
+        (["--bus", "carrier-pigeon://x"], "no transport for carrier-pigeon://"),
+        (["--bus", "nonsense"], "no transport"),
+        ([], "no bus is configured"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_on_one_line(arguments: list[str], reason: str) -> None:
+    """Exit code 2, one line on standard error that says what to do, no trace."""
+    code, output, error = stagecast_says("serve", "--port", "0", *arguments)
+    assert (code, output) == (2, "")
+    assert error.startswith("stagecast: error: ")
+    assert error.count("\n") == 1
+    assert reason in error
+
+
+def test_a_secret_that_cannot_be_used_is_refused() -> None:
+    """A public key is no secret."""
+    key = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----"
+    code, _, error = stagecast_says("serve", "--bus", "memory://", environment={"STAGECAST_JWT_SECRET": key})
+    assert (code, error.count("\n")) == (2, 1)
+    assert "secret" in error
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "redis"])
+def test_a_missing_extra_is_named(missing: str, tmp_path: Path) -> None:
+    """Where a package is not installed the message says which extra brings it."""
+    blocker = f"import sys; sys.modules[{missing!r}] = None"
+    (tmp_path / "sitecustomize.py").write_text(blocker)
+    code, _, error = stagecast_says(
+        "serve", "--bus", "redis://127.0.0.1:1/0", environment={"PYTHONPATH": str(tmp_path)}
+    )
+    assert code == 2
+    assert f"pip install 'stagecast[{'redis' if missing == 'redis' else 'sse'}]'" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [(["--allow-public"], {}), ([], {"STAGECAST_JWT_SECRET": SECRET})],
+    ids=["allowed", "with a policy"],
+)
+def test_a_public_address_is_served_where_that_is_safe_or_wanted(
+    arguments: list[str], environment: dict[str, str]
+) -> None:
+    """With a policy, or with --allow-public."""
+    with running([*SERVE, "--bus", "memory://", "--host", "0.0.0.0", *arguments], environment) as program:
+        wait_until(lambda: "serving on http://0.0.0.0:" in program.output or program.process.poll() is not None, 20)
+        assert "stagecast: serving on http://0.0.0.0:" in program.output
+
+
+async def test_it_says_where_it_serves() -> None:
+    """The URL of the address it really has, and a warning where no other process can publish."""
+    port = free_port()
+    with running([*SERVE, "--port", str(port)], {"STAGECAST_BUS": "memory://"}) as program:
+        assert await asyncio.to_thread(lambda: program.port) == port
+        async with request(port, stage_path("p")) as browser:
+            assert (await browser.next()).message["type"] == "connected"
+        assert f"stagecast: serving on http://127.0.0.1:{port}/\n" in program.lines
+        assert "memory:// reaches this process only" in program.output
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("192.168.1.1", False),
+    ],
+)
+def test_which_addresses_are_loopback(host: str, *, expected: bool) -> None:
+    """Whatever is not certainly loopback counts as public."""
+    assert is_loopback(host) is expected
