@@ -11,11 +11,11 @@ from stagecast.domain.bus import Delivery, Liveness, MessageBus, ResetReason, Sn
 from stagecast.domain.events import TokenEmitted
 from stagecast.domain.following import Follower, Shown, View
 from stagecast.domain.positions import Position
+from stagecast.domain.resuming import shown_again
 from stagecast.domain.text import units
 from stagecast.domain.topics import Topic
 
 from .background import Background
-from .sse.resuming import shown_again
 
 AHEAD = 64
 """Messages that are read ahead. More would cost memory: each token holds the stage's text up to it."""

@@ -6,8 +6,8 @@ from stagecast.domain.bus import Published
 from stagecast.domain.events import Event, RunOpened, StageCompleted, StageUpdated, TokenEmitted
 from stagecast.domain.following import Reset, Shown, View
 from stagecast.domain.positions import Position
+from stagecast.domain.resuming import condensed, is_overtaken, shown_again
 from stagecast.entrypoints.sse.recent import EVENT_BYTES, EVENTS, WHOLE_BYTES, Recent, RecentEvents
-from stagecast.entrypoints.sse.resuming import condensed, is_overtaken, shown_again
 
 
 def at(n: int) -> Position:

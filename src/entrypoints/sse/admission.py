@@ -6,11 +6,11 @@ from typing import TypeAlias
 from stagecast.domain.bus import Published, ResetReason, Snapshot
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.positions import Position
+from stagecast.domain.resuming import shown_again
 from stagecast.domain.topics import Topic
 
 from . import framing
 from .channel import Channel
-from .resuming import shown_again
 from .viewer import Finished, UnknownRun, Viewer
 
 CATCH_UP = 2.0

@@ -13,12 +13,12 @@ from stagecast.domain.bus import Published, Snapshot
 from stagecast.domain.events import JSON
 from stagecast.domain.following import Reset, ResetCause, Shown, View
 from stagecast.domain.positions import Position
+from stagecast.domain.resuming import condensed, is_overtaken
 from stagecast.domain.topics import Topic
 from stagecast.entrypoints.messages import message
 
 from . import framing
 from .recent import EVENTS, Recent, RecentEvents
-from .resuming import condensed, is_overtaken
 
 LONG_TEXT = 64 * 1024
 """UTF-16 code units of a text beyond which its whole is sent at most ten times a second."""

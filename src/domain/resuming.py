@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from attrs import evolve
 
-from stagecast.domain.bus import Published
-from stagecast.domain.events import Event, RunOpened, StageCompleted, TokenEmitted
-from stagecast.domain.following import Reset, Shown, View
-from stagecast.domain.text import units
+from .bus import Published
+from .events import Event, RunOpened, StageCompleted, TokenEmitted
+from .following import Reset, Shown, View
+from .text import units
 
 
 def shown_again(view: View, published: Published) -> Shown | None:
