@@ -1,12 +1,13 @@
 """MessageBus on one Redis: batches into the script, subscriptions out of the feed and the log."""
 
 import asyncio
+import ctypes
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import define
 
@@ -89,9 +90,9 @@ class RedisBus:
         self._connect = connect
         self._seed_channel, self._seed_full_text = seed_channel, seed_full_text
         self._clock = clock
-        self._process = os.getpid()
         self._locals: WeakKeyDictionary[asyncio.AbstractEventLoop, _Local] = WeakKeyDictionary()
         self._closed = False
+        _buses.add(self)
 
     async def open_run(self, opening: Opening) -> Opened:
         queued = b"" if opening.queued is None else self.codec.encode(opening.queued)
@@ -150,8 +151,6 @@ class RedisBus:
 
     async def aclose(self) -> None:
         self._closed = True
-        if os.getpid() != self._process:
-            return
         here = asyncio.get_running_loop()
         for loop, local in list(self._locals.items()):
             if loop is here:
@@ -221,12 +220,9 @@ class RedisBus:
         await self._ledger("lapse", topic, [run, *lines, *pairs])
 
     def _local(self) -> _Local:
-        """The running loop's connections. What was made before a fork, or for a loop that is gone, is left alone."""
+        """The running loop's connections."""
         if self._closed:
             raise BusUnavailable("the bus is closed")
-        if os.getpid() != self._process:
-            self._process = os.getpid()
-            self._locals = WeakKeyDictionary()
         loop = asyncio.get_running_loop()
         local = self._locals.get(loop)
         if local is None:
@@ -234,6 +230,27 @@ class RedisBus:
             local = _Local(self, link, Feed(link, self.limits, self._lapse, self._clock), set())
             self._locals[loop] = local
         return local
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: begin anew, and never touch what was inherited, not even to free it.
+
+        Closing an inherited transport would unregister its socket from the selector that the child shares with its
+        parent, and the parent would wait for ever. So the objects are given a reference that nobody gives back.
+        """
+        inherited = list(self._locals.items())
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+        self._locals = WeakKeyDictionary()
+
+
+_buses: WeakSet[RedisBus] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for bus in list(_buses):
+        bus.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 async def _close(local: _Local) -> None:

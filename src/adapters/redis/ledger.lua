@@ -291,10 +291,12 @@ if command == 'publish' then
       local is_past = string.find(' ' .. (s.past or '') .. ' ', ' ' .. run .. ' ', 1, true)
       local stale = s.run == nil or (lost and not is_past and opened_epoch ~= epoch)
       local given = task ~= '' and not stale and redis.call('HGET', meta, stage .. ':t:' .. task) or nil
-      local number = given and tonumber(string.match(given, '^(%d+)')) or nil
-      if not stale and (s.run ~= run or (number and number > attempt)) then
+      local number, nonce
+      if given then number, nonce = string.match(given, '^(%d+) (.*)$') end
+      number = tonumber(number)
+      -- A newer attempt fences; after a loss, which numbers anew, any that has begun since ('-' marks a restored one).
+      if not stale and (s.run ~= run or (number and (number > attempt or (lost and nonce ~= '-')))) then
         superseded, refused, applied = true, count - skip, count
-        redis.call('HDEL', leases, stage .. ':' .. producer)
         return
       end
       if stale or (lost and task ~= '' and not number) then

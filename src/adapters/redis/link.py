@@ -123,11 +123,20 @@ class Link:
 
 
 async def translated(call: Awaitable[_Answer]) -> _Answer:
-    """The answer of `call`; whatever redis-py or the network raises becomes BusUnavailable."""
+    """The answer of `call`; whatever redis-py or the network raises becomes BusUnavailable.
+
+    redis-py sends by `asyncio.wait_for`, which up to Python 3.11 swallows a cancellation that comes together with its
+    end; here it comes up again.
+    """
+    task = asyncio.current_task()
+    cancellations = task.cancelling() if task else 0
     try:
-        return await call
+        answer = await call
     except (RedisError, OSError, TimeoutError) as error:
         raise BusUnavailable(f"Redis: {str(error) or type(error).__name__}") from error
+    if task and task.cancelling() > cancellations:
+        raise asyncio.CancelledError
+    return answer
 
 
 class FeedConnection:
