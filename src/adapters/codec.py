@@ -21,7 +21,6 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from stagecast.domain.bus import EventCodec
 from stagecast.domain.errors import InvalidEvent
 from stagecast.domain.events import (
-    FAILURE_REASONS,
     JSON,
     CustomEvent,
     Event,
@@ -108,8 +107,9 @@ def _mapping(value: object, _: object) -> Metadata:
 
 
 def _reason(value: object, _: object) -> FailureReason:
-    if value not in FAILURE_REASONS:
-        raise ValueError(f"{value!r} is not a reason")
+    """One that this version does not know is kept: an `error` ends its run whatever its reason."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a reason")
     return cast(FailureReason, value)
 
 
@@ -156,7 +156,7 @@ _OPTIONAL: dict[type[Event], tuple[str, ...]] = {
 }
 _CONVERTER = _converter()
 _WIRE_FIELDS: dict[type[Event], frozenset[str]] = {
-    cls: frozenset(_ON_THE_WIRE.get(a.name, a.name) for a in fields(cls)) - {"extra", "headers"} | {"type"}
+    cls: frozenset(_ON_THE_WIRE.get(str(a.name), str(a.name)) for a in fields(cls)) - {"extra", "headers"} | {"type"}
     for cls in _TYPES.values()
 }
 
@@ -198,10 +198,11 @@ class JsonCodec(EventCodec):
             logger.error("a line of the log is not stagecast's and passes through as text")
             text = data.decode(errors="replace")
             return CustomEvent(project="", stage="", timestamp=0.0, message={"type": "undecodable", "text": text})
-        headers = {str(key): str(value) for key, value in dict(header.pop("headers", None) or {}).items()}
-        if topic := header.pop("topic", None):
-            project, stage, timestamp = topic
-            return CustomEvent(project=project, stage=stage, timestamp=timestamp, message=message, headers=headers)
+        given = header.get("headers")
+        headers = {str(key): str(value) for key, value in given.items()} if isinstance(given, dict) else {}
+        match header.get("topic"):
+            case [str(project), str(stage), int() | float() as timestamp]:
+                return CustomEvent(project=project, stage=stage, timestamp=timestamp, message=message, headers=headers)
         return _structure(header, message, headers)
 
     def parse(self, topic: Topic, message: Metadata, timestamp: float) -> Event:
@@ -213,7 +214,8 @@ class JsonCodec(EventCodec):
         assert topic.stage is not None
         message = {key: value for key, value in message.items() if key != "id"}  # ours: the position
         common = {"stage": topic.stage, "project_id": topic.project}
-        if message.get("type") != RunOpened.type and message.get("type") in _TYPES:
+        tag = message.get("type")
+        if isinstance(tag, str) and tag != RunOpened.type and tag in _TYPES:
             event = _structure({"offset": 0}, {"timestamp": timestamp, **message, **common}, {})
             if not isinstance(event, CustomEvent):
                 return event

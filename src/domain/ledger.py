@@ -175,9 +175,8 @@ class ProjectLedger:
             stale = stage.run is None or (
                 lost and run not in stage.past and (stage.opened is None or stage.opened.epoch != self._epoch)
             )
-            if not stale and (stage.run != run or self._is_fenced(stage, batch)):
+            if not stale and (stage.run != run or self._is_fenced(stage, batch, lost)):
                 refused = len(batch.events) - skip
-                stage.leases.pop(batch.producer, None)
                 return self._settle(batch, stage, run, len(batch.events), now, refused=refused, superseded=True)
             if stale or (lost and batch.task and batch.task not in stage.tasks):
                 if stale:
@@ -330,9 +329,10 @@ class ProjectLedger:
         """Whether a producer has seen positions that this log, restored from an older state, has not."""
         return acknowledged is not None and (self.end is None or acknowledged > self.end)
 
-    def _is_fenced(self, stage: _Stage, batch: Batch) -> bool:
+    def _is_fenced(self, stage: _Stage, batch: Batch, lost: bool) -> bool:
+        """Whether a newer attempt of the task has begun; after a loss, which numbers anew, any that has begun since."""
         task = stage.tasks.get(batch.task) if batch.task else None
-        return task is not None and task.attempt > batch.attempt
+        return task is not None and (task.attempt > batch.attempt or (lost and task.nonce != ""))
 
     def _open(self, name: str, stage: _Stage, run: str, *, attempt: int, fresh: bool, now: int) -> None:
         position = self._next(now)

@@ -91,7 +91,10 @@ class Outbox:
         self._make_token, self._clock, self._max_bytes = make_token, clock, max_bytes
         self._lock = threading.Lock()
         self._pending: deque[_Pending] = deque()
-        self._returned: list[Sending] = []
+        self._returned: deque[list[Sending]] = deque()
+        """Batches to be sent again, before what waits."""
+        self._is_over = True
+        """Whether what was taken last leaves no run open: the next event may open one."""
         self._whole: _WholeText | None = None
         """The one of the present text that waits."""
         self._loose = 0
@@ -100,6 +103,8 @@ class Outbox:
         self._text_is_over = False
         self._high_surrogate = ""
         self._held: dict[str, Event] = {}
+        self._held_text: _Text | None = None
+        """The text of the run that `_held` is of."""
 
     @property
     def is_full(self) -> bool:
@@ -160,12 +165,14 @@ class Outbox:
             return self.accepted
 
     def take(self) -> list[Sending]:
-        """The next batch. It ends with an end of the run, so that a batch never spans two runs' states."""
+        """The next batch. It belongs to one run: it ends with an end, and what may open a run begins one."""
         with self._lock:
-            batch, self._returned = self._returned, []
-            characters = 0
+            if self._returned:
+                return self._returned.popleft()
+            batch, characters = list[Sending](), 0
             while self._pending and len(batch) < self.limits.batch_events and characters < self.limits.batch_characters:
-                if batch and ends_run(batch[-1].event):
+                opens = _opens(self._pending[0])
+                if batch and (ends_run(batch[-1].event) or (opens and self._is_over)):
                     break
                 match self._pending.popleft():
                     case _Token() as token:
@@ -179,6 +186,7 @@ class Outbox:
                         characters += self.limits.batch_characters
                     case event:
                         batch.append(Sending(event))
+                self._is_over = ends_run(batch[-1].event) or (self._is_over and not opens)
             return batch
 
     def settle(self, batch: Sequence[Sending]) -> None:
@@ -187,7 +195,7 @@ class Outbox:
             for sent in batch:
                 self.settled += sent.weight
                 if sent.text is not None:
-                    sent.text.acknowledged = max(sent.text.acknowledged, sent.pieces)
+                    self._hold_text(sent.text, sent.pieces)
                 elif slot := slot_of(sent.event):
                     self._held.pop(slot, None)
                     self._held[slot] = sent.event
@@ -202,7 +210,11 @@ class Outbox:
             self.settled += sent.weight
             self.refused += sent.weight
             if sent.text is not None:
-                sent.text.acknowledged = max(sent.text.acknowledged, sent.pieces)
+                self._hold_text(sent.text, sent.pieces)
+
+    def _hold_text(self, text: _Text, pieces: int) -> None:
+        text.acknowledged = max(text.acknowledged, pieces)
+        self._held_text = text
 
     def give_up_all(self) -> None:
         """Nothing that waits will ever be in the log."""
@@ -215,27 +227,30 @@ class Outbox:
         Tokens of one who does not write the text are given up where it is needed.
         """
         with self._lock:
+            again = list(batch)
             if need == "state":
-                batch = [sent for sent in batch if sent.weight]  # what was restored in vain is restored anew
+                again = [sent for sent in again if sent.weight]  # what was restored in vain is restored anew
             if need is not None and not writes_text:
-                self._give_up([sent for sent in batch if sent.text is not None])
-                batch = [sent for sent in batch if sent.text is None]
+                self._give_up([sent for sent in again if sent.text is not None])
+                again = [sent for sent in again if sent.text is None]
+            texts = [sent.text for sent in again if sent.text is not None]
+            text = texts[0] if texts and need == "text" else self._held_text
             restored: list[Sending] = []
-            if need is not None and writes_text:
-                text = next((sent.text for sent in batch if sent.text is not None), self._text)
-                if text.acknowledged:
-                    restored.append(self._whole_text(text, text.acknowledged, 0))
+            if need is not None and writes_text and text is not None and text.acknowledged:
+                restored.append(self._whole_text(text, text.acknowledged, 0))
             if need == "state":
                 held = list(self._held.values())
                 status = [Sending(event, 0) for event in held if isinstance(event, StageUpdated)]
                 others = [Sending(event, 0) for event in held if not isinstance(event, StageUpdated)]
-                restored = [*status, *restored, *others]
-            self._returned = [*restored, *batch]
+                self._returned.extendleft(one for one in (again, [*status, *restored, *others]) if one)
+            elif again:
+                self._returned.appendleft([*restored, *again])
 
     def forget_run(self) -> None:
         """A new run has begun: what was held for the one before is of no use."""
         with self._lock:
             self._held.clear()
+            self._held_text = None
 
     def _begin_text(self) -> _Text:
         if not self._text_is_over:
@@ -297,6 +312,17 @@ class Outbox:
     def _whole_text(self, text: _Text, pieces: int, weight: int) -> Sending:
         content = "".join(text.pieces[:pieces])
         return Sending(self._make_token(content, 0, self._clock(), True), weight, text, pieces)
+
+
+def _opens(entry: _Pending) -> bool:
+    """Whether it may open a run (`stagecast.domain.events.opens_run`)."""
+    match entry:
+        case _Token(offset=offset):
+            return offset == 0
+        case _WholeText():
+            return True
+        case event:
+            return opens_run(event)
 
 
 def _encoded(content: str) -> int:

@@ -51,7 +51,7 @@ logger = logging.getLogger("stagecast.publisher")
 RENEWAL = 1.0
 """Seconds between two signs of life of a producer that has nothing to send."""
 LONGEST_PAUSE = 2.0
-"""Seconds, at the most, between two attempts to reach a bus that is away."""
+"""Seconds, at the most, between two attempts to reach a bus that is away; a quarter of a lease where that is less."""
 
 _Answer = TypeVar("_Answer")
 _NUMBER = (int, float)
@@ -124,7 +124,10 @@ class StagePublisher:
         self.superseded = False
         """Whether a newer run or attempt has taken the stage over."""
         self._bus, self._codec, self._clock, self._task = bus, codec, clock, task
-        self._headers = dict(headers or {})
+        self._headers = {
+            values.sound(str(name), "headers"): values.sound(str(value), "headers")
+            for name, value in (headers or {}).items()
+        }
         self._outbox = Outbox(self._token, clock, limits or OutboxLimits(), bus.limits.event_bytes)
         self._sequence = 0
         self._opened: Opened | None = None
@@ -152,6 +155,8 @@ class StagePublisher:
             return self._refuse(refusal)
         if not self._is_writer:
             return self._refuse(PublishFailed("another producer writes the text of this stage"))
+        if not isinstance(content, str) or not isinstance(full_text, str | None):  # type: ignore[redundant-expr]
+            return self._refuse(InvalidEvent("the content and full_text of a token are text"))
         try:
             self._outbox.add_token(content, full_text)
         except EventTooLarge as error:
@@ -181,7 +186,8 @@ class StagePublisher:
 
     def publish_done(self, full_text: str = "", metadata: Metadata | None = None) -> bool:
         """Publish the successful end of the run. A `full_text` that equals the published text travels as no copy."""
-        text = None if self._is_writer and self._outbox.is_own_text(full_text) else full_text
+        is_own = self._is_writer and isinstance(full_text, str) and self._outbox.is_own_text(full_text)  # type: ignore[redundant-expr]
+        text = None if is_own else full_text
         return self._publish(StageCompleted, full_text=text, metadata=metadata)
 
     def publish_stage_completed(self, metadata: Metadata | None = None) -> bool:
@@ -190,7 +196,7 @@ class StagePublisher:
 
     def publish_error(self, error: object, retry_count: int = 0, *, reason: FailureReason = "exception") -> bool:
         """Publish the failed end of the run."""
-        return self._publish(StageFailed, error=str(error), retry_count=retry_count, reason=reason)
+        return self._publish(StageFailed, error=_told(error), retry_count=retry_count or 0, reason=reason)
 
     def publish_pipeline_done(self, metadata: Metadata | None = None) -> bool:
         """Publish that all stages of the project are done."""
@@ -198,7 +204,7 @@ class StagePublisher:
 
     def publish_pipeline_error(self, error: object, metadata: Metadata | None = None) -> bool:
         """Publish that the project's pipeline has failed."""
-        return self._publish(PipelineFailed, error=str(error), metadata=metadata)
+        return self._publish(PipelineFailed, error=_told(error), metadata=metadata)
 
     def publish(self, message: Metadata) -> bool:
         """Publish a raw message; a `timestamp` is added. One of a known type counts as that event."""
@@ -325,8 +331,7 @@ class StagePublisher:
                     break
                 elif not await self._wait_for_work() and self.run_id is not None and not self.superseded:
                     await self._deliver()
-            if self.run_id is not None and not self.superseded:
-                await self._send((), release=True)
+            await self._release()
         finally:
             self._finished = True
             await self._announce()
@@ -354,6 +359,16 @@ class StagePublisher:
             self.superseded = self.cancelled
         await self._announce()
         return not self.superseded
+
+    async def _release(self) -> None:
+        """Give the lease back; restore what the bus has lost first, for nobody will do so later."""
+        while self.run_id is not None and not self.superseded:
+            receipt = await self._send((), release=True)
+            if receipt.need is None or receipt.superseded:
+                return
+            self._outbox.put_back((), receipt.need, writes_text=self._is_writer)
+            while not self._outbox.is_empty:
+                await self._deliver()
 
     async def _deliver(self) -> None:
         """Send the next batch, or a sign of life where there is none; put in front of the next what is still due."""
@@ -415,7 +430,7 @@ class StagePublisher:
                 if failures == 0:
                     logger.warning("%s/%s: the bus is away, events wait: %s", self.topic.project, self.stage, error)
                 failures += 1
-                pause = min(0.05 * 2 ** min(failures, 10), LONGEST_PAUSE)
+                pause = min(0.05 * 2 ** min(failures, 10), LONGEST_PAUSE, self._bus.limits.lease / 4)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             else:
                 if failures:
@@ -425,3 +440,11 @@ class StagePublisher:
     async def _announce(self) -> None:
         async with self._settled:
             self._settled.notify_all()
+
+
+def _told(error: object) -> str:
+    """The text of `error`, or its type's name: publishing a failure must not fail for the failure's own faults."""
+    try:
+        return str(error)
+    except Exception:
+        return type(error).__name__

@@ -48,9 +48,8 @@ def _plain(value: object, where: str, depth: int) -> JSON:
         case UUID():
             return str(value)
         case Mapping():
-            return {
-                sound(str(key), where): _plain(item, f"{where}.{key}"[:200], depth + 1) for key, item in value.items()
-            }
+            plain_items = ((sound(str(key), where), item) for key, item in value.items())
+            return {key: _plain(item, f"{where}.{key}"[:200], depth + 1) for key, item in plain_items}
         case list() | tuple() | set() | frozenset():
             return [_plain(item, f"{where}[{index}]"[:200], depth + 1) for index, item in enumerate(value)]
     tolist = getattr(value, "tolist", None)  # numpy's scalars and arrays, and whatever imitates them

@@ -26,9 +26,9 @@ PACE = 30
 PICTURE_PAUSE = 0.3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests."""
+    """One browser for a module's tests: Playwright's loop runs in this thread and would be in the way of others'."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
