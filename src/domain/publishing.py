@@ -2,24 +2,16 @@
 
 `StagePublisher.publish_*` may be called from any thread and never wait. `run()` is the delivering task: while one
 batch is on its way the next one gathers, so the first token leaves at once and a fast producer batches by itself.
-A batch whose answer is unknown is sent again as it was; the bus skips what it already has.
 """
 
-import asyncio
 import logging
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from typing import Any, Protocol, TypeVar
-from uuid import uuid4
-
-from attrs import field, frozen
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from . import values
-from .bus import Batch, EventCodec, MessageBus, Opened, Opening, Receipt
+from .bus import EventCodec, MessageBus, Opened
 from .errors import (
-    BusUnavailable,
     EventTooLarge,
     InvalidEvent,
     InvalidTopic,
@@ -43,17 +35,11 @@ from .events import (
     TokenEmitted,
 )
 from .outbox import Outbox, OutboxLimits
-from .positions import Position
+from .producing import Producer, TaskRun
 from .topics import Topic
 
 logger = logging.getLogger("stagecast.publisher")
 
-RENEWAL = 1.0
-"""Seconds between two signs of life of a producer that has nothing to send."""
-LONGEST_PAUSE = 2.0
-"""Seconds, at the most, between two attempts to reach a bus that is away; a quarter of a lease where that is less."""
-
-_Answer = TypeVar("_Answer")
 _NUMBER = (int, float)
 _ACCEPTED_TYPES: dict[str, tuple[type, ...]] = {
     "status": (str,),
@@ -78,15 +64,6 @@ class PublishingCodec(EventCodec, Protocol):
     def parse(self, topic: Topic, message: Metadata, timestamp: float) -> Event:
         """The event that a caller's own message stands for."""
         ...
-
-
-@frozen(kw_only=True)
-class TaskRun:
-    """The run and task that a worker executes; a new nonce is a new execution (`stagecast.domain.bus.Opening`)."""
-
-    run: str
-    task: str
-    nonce: str = field(factory=lambda: uuid4().hex)
 
 
 class StagePublisher:
@@ -114,31 +91,35 @@ class StagePublisher:
         self.topic = topic
         self.stage = topic.stage
         self.strict = strict
-        self.producer = uuid4().hex
-        self.run_id: str | None = task.run if task else None
-        """The run that the publisher belongs to, once the bus has told it."""
-        self.attempt = 0
-        """The number of the task's attempt, from 1; 0 until the bus has numbered it, and outside a task."""
-        self.cancelled = False
-        """Whether the run was asked to stop."""
-        self.superseded = False
-        """Whether a newer run or attempt has taken the stage over."""
-        self._bus, self._codec, self._clock, self._task = bus, codec, clock, task
+        self._codec, self._clock = codec, clock
+        self._max_bytes = bus.limits.event_bytes
         self._headers = {
             values.sound(str(name), "headers"): values.sound(str(value), "headers")
             for name, value in (headers or {}).items()
         }
-        self._outbox = Outbox(self._token, clock, limits or OutboxLimits(), bus.limits.event_bytes)
-        self._sequence = 0
-        self._opened: Opened | None = None
-        self._acknowledged: Position | None = None
-        self._is_writer = True
-        self._closing = self._finished = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._work = asyncio.Event()
-        self._signalled = False
+        self._outbox = Outbox(self._token, clock, limits or OutboxLimits(), self._max_bytes)
+        self._producer = Producer(bus, topic, self._outbox, task)
         self._last_refusal = ""
-        self._settled = asyncio.Condition()
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that the publisher belongs to, once the bus has told it."""
+        return self._producer.run_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of the task's attempt, from 1; 0 until the bus has numbered it, and outside a task."""
+        return self._producer.attempt
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._producer.cancelled
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a newer run or attempt has taken the stage over."""
+        return self._producer.superseded
 
     @property
     def text(self) -> str:
@@ -153,7 +134,7 @@ class StagePublisher:
         """
         if (refusal := self._refusal()) is not None:
             return self._refuse(refusal)
-        if not self._is_writer:
+        if not self._producer.is_writer:
             return self._refuse(PublishFailed("another producer writes the text of this stage"))
         if not isinstance(content, str) or not isinstance(full_text, str | None):  # type: ignore[redundant-expr]
             return self._refuse(InvalidEvent("the content and full_text of a token are text"))
@@ -161,7 +142,7 @@ class StagePublisher:
             self._outbox.add_token(content, full_text)
         except EventTooLarge as error:
             return self._refuse(error)
-        self._wake()
+        self._producer.wake()
         return True
 
     def publish_stage_update(
@@ -186,7 +167,7 @@ class StagePublisher:
 
     def publish_done(self, full_text: str = "", metadata: Metadata | None = None) -> bool:
         """Publish the successful end of the run. A `full_text` that equals the published text travels as no copy."""
-        is_own = self._is_writer and isinstance(full_text, str) and self._outbox.is_own_text(full_text)  # type: ignore[redundant-expr]
+        is_own = self._producer.is_writer and isinstance(full_text, str) and self._outbox.is_own_text(full_text)  # type: ignore[redundant-expr]
         text = None if is_own else full_text
         return self._publish(StageCompleted, full_text=text, metadata=metadata)
 
@@ -244,11 +225,10 @@ class StagePublisher:
             size = len(self._codec.encode(event))
         except InvalidEvent as error:
             return self._refuse(error)
-        if size > self._bus.limits.event_bytes:
-            limit = self._bus.limits.event_bytes
-            return self._refuse(EventTooLarge(f"{event.type} of {size} bytes; the limit is {limit}"))
+        if size > self._max_bytes:
+            return self._refuse(EventTooLarge(f"{event.type} of {size} bytes; the limit is {self._max_bytes}"))
         self._outbox.add(event)
-        self._wake()
+        self._producer.wake()
         return True
 
     def _refusal(self) -> StagecastError | None:
@@ -256,7 +236,7 @@ class StagePublisher:
             return RunSuperseded("a newer run or attempt has taken this stage over")
         if self.cancelled and self.strict:
             return RunCancelled(f"run {self.run_id} was cancelled")
-        if self._closing:
+        if self._producer.closing:
             return PublishFailed("the publisher is closed")
         if self._outbox.is_full:
             return PublishFailed("too many events wait for a bus that cannot be reached")
@@ -281,165 +261,24 @@ class StagePublisher:
             snapshot=snapshot,
         )
 
-    def _wake(self) -> None:
-        if self._signalled or self._loop is None:
-            return
-        self._signalled = True
-        with suppress(RuntimeError):  # the loop is closed: the process ends
-            self._loop.call_soon_threadsafe(self._work.set)
-
     async def opened(self, timeout: float) -> Opened | None:
         """The bus's answer to the opening of a `TaskRun`; None where it did not come within `timeout` seconds."""
-        await self._until(lambda: self._opened is not None or self.superseded, timeout)
-        return self._opened
+        return await self._producer.opened(timeout)
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Wait until the bus has acknowledged everything accepted before.
 
         False when `timeout` seconds did not suffice, or when something since the last flush was refused.
         """
-        outbox = self._outbox
-        target = outbox.mark()
-        self._wake()
-        delivered = await self._until(lambda: outbox.settled >= target, timeout)
-        refused, outbox.refused = outbox.refused, 0
-        return delivered and not refused
-
-    def close(self) -> None:
-        """Accept nothing more; `run()` ends once everything is delivered, and gives the lease back then."""
-        self._outbox.mark()
-        self._closing = True
-        self._wake()
-
-    async def _until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout), self._settled:
-                await self._settled.wait_for(lambda: reached() or self._finished)
-        return reached()
+        return await self._producer.flush(timeout)
 
     async def run(self) -> None:
         """Deliver until `close()` was called and everything is delivered; then give the lease back."""
-        self._loop = asyncio.get_running_loop()
-        try:
-            if self._task is not None and not await self._open(self._task):
-                self._outbox.give_up_all()
-            while True:
-                self._signalled = False
-                if not self._outbox.is_empty:
-                    await self._deliver()
-                elif self._closing:
-                    break
-                elif not await self._wait_for_work() and self.run_id is not None and not self.superseded:
-                    await self._deliver()
-            await self._release()
-        finally:
-            self._finished = True
-            await self._announce()
+        await self._producer.run()
 
-    async def _wait_for_work(self) -> bool:
-        """Whether there may be something to do; False after a renewal interval without anything."""
-        try:
-            async with asyncio.timeout(min(RENEWAL, self._bus.limits.lease / 5)):
-                await self._work.wait()
-        except TimeoutError:
-            return False
-        self._work.clear()
-        return True
-
-    async def _open(self, task: TaskRun) -> bool:
-        opening = Opening(topic=self.topic, run=task.run, task=task.task, nonce=task.nonce, producer=self.producer)
-        try:
-            self._opened = await self._retry(lambda: self._bus.open_run(opening))
-        except StagecastError as error:
-            logger.warning("%s/%s: the run cannot be opened: %s", self.topic.project, self.stage, error)
-            self.superseded = True
-        else:
-            self.attempt, self._acknowledged = self._opened.attempt, self._opened.position
-            self.cancelled = self._opened.cancelled
-            self.superseded = self.cancelled
-        await self._announce()
-        return not self.superseded
-
-    async def _release(self) -> None:
-        """Give the lease back; restore what the bus has lost first, for nobody will do so later."""
-        while self.run_id is not None and not self.superseded:
-            receipt = await self._send((), release=True)
-            if receipt.need is None or receipt.superseded:
-                return
-            self._outbox.put_back((), receipt.need, writes_text=self._is_writer)
-            while not self._outbox.is_empty:
-                await self._deliver()
-
-    async def _deliver(self) -> None:
-        """Send the next batch, or a sign of life where there is none; put in front of the next what is still due."""
-        batch = self._outbox.take()
-        try:
-            receipt = await self._send(tuple(sent.event for sent in batch))
-        except StagecastError as error:
-            logger.error("%s/%s: %d events are lost: %s", self.topic.project, self.stage, len(batch), error)
-            self._sequence += len(batch)
-            self._outbox.give_up(batch)
-            await self._announce()
-            return
-        self._sequence += receipt.applied
-        if receipt.run is not None and receipt.run != self.run_id:
-            self._outbox.forget_run()
-            self.run_id, self._is_writer = receipt.run, True
-        if receipt.superseded:
-            logger.warning("%s/%s: a newer run or attempt has taken over", self.topic.project, self.stage)
-            self.superseded = True
-            self._outbox.give_up(batch)
-            self._outbox.give_up_all()
-        else:
-            self._outbox.settle(batch[: receipt.applied])
-            self._outbox.refused += receipt.refused
-            self._watch_text(receipt)
-            self._outbox.put_back(batch[receipt.applied :], receipt.need, writes_text=self._is_writer)
-        await self._announce()
-
-    def _watch_text(self, receipt: Receipt) -> None:
-        if receipt.foreign_text and self._is_writer:
-            self._is_writer = False
-            logger.warning("%s/%s: another producer writes this stage's text", self.topic.project, self.stage)
-
-    async def _send(self, events: tuple[Event, ...], *, release: bool = False) -> Receipt:
-        batch = Batch(
-            topic=self.topic,
-            producer=self.producer,
-            first=self._sequence + 1,
-            events=events,
-            run=self.run_id,
-            task=self._task.task if self._task else None,
-            attempt=self.attempt,
-            new_run=uuid4().hex,
-            acknowledged=self._acknowledged,
-            release=release,
-        )
-        receipt = await self._retry(lambda: self._bus.publish(batch))
-        self._acknowledged = receipt.position or self._acknowledged
-        self.cancelled = self.cancelled or receipt.cancelled
-        return receipt
-
-    async def _retry(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """The answer of `call`, however long the bus is away. Logs an outage once."""
-        failures = 0
-        while True:
-            try:
-                answer = await call()
-            except BusUnavailable as error:
-                if failures == 0:
-                    logger.warning("%s/%s: the bus is away, events wait: %s", self.topic.project, self.stage, error)
-                failures += 1
-                pause = min(0.05 * 2 ** min(failures, 10), LONGEST_PAUSE, self._bus.limits.lease / 4)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            else:
-                if failures:
-                    logger.info("%s/%s: the bus is back", self.topic.project, self.stage)
-                return answer
-
-    async def _announce(self) -> None:
-        async with self._settled:
-            self._settled.notify_all()
+    def close(self) -> None:
+        """Accept nothing more; `run()` ends once everything is delivered, and gives the lease back then."""
+        self._producer.close()
 
 
 def _told(error: object) -> str:

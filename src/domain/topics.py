@@ -46,6 +46,9 @@ class Topic:
         """A validated topic. Raises InvalidTopic."""
         return cls(identifier(project, "project id"), None if stage is None else identifier(stage, "stage name"))
 
+    def __str__(self) -> str:
+        return self.project if self.stage is None else f"{self.project}/{self.stage}"
+
     def covers(self, stage: str) -> bool:
         """Whether an event of `stage` (of this project) belongs to the topic."""
         return self.stage is None or self.stage == stage

@@ -34,7 +34,7 @@ from stagecast.domain.bus import MessageBus
 from stagecast.domain.errors import NotConfigured, RunCancelled, RunSuperseded
 from stagecast.domain.events import FailureReason
 from stagecast.domain.ledger import LAPSE_MESSAGES
-from stagecast.domain.publishing import TaskRun
+from stagecast.domain.producing import TaskRun
 from stagecast.domain.topics import Id, Topic
 
 from . import runs

@@ -11,7 +11,8 @@ from typing import Self
 from stagecast.domain.bus import MessageBus, Opened
 from stagecast.domain.errors import BusUnavailable, PublishFailed, RunSuperseded, StagecastError
 from stagecast.domain.events import FINAL_STATUSES, FailureReason, Metadata
-from stagecast.domain.publishing import StagePublisher, TaskRun
+from stagecast.domain.producing import TaskRun
+from stagecast.domain.publishing import StagePublisher
 from stagecast.domain.topics import Id, Topic
 
 from .background import MARGIN, Background, Delivery, background, bus_of

@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from stagecast.domain.bus import Batch, BusLimits, Capabilities, MessageBus, Opened, Opening, Receipt, Subscription
 from stagecast.domain.positions import Position
-from stagecast.domain.publishing import StagePublisher, TaskRun
+from stagecast.domain.producing import TaskRun
+from stagecast.domain.publishing import StagePublisher
 from stagecast.domain.topics import Topic
 from stagecast.entrypoints.testing.actors import CODEC, Reader, reading, shown, snapshot
 from stagecast.entrypoints.testing.backend import Backend

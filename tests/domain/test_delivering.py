@@ -11,7 +11,7 @@ from stagecast.domain.errors import (
     PublishFailed,
 )
 from stagecast.domain.outbox import OutboxLimits
-from stagecast.domain.publishing import TaskRun
+from stagecast.domain.producing import TaskRun
 from tests.domain.flaky import CODEC, TOPIC, FlakyBus, bus, idle, publishing, stage
 from tests.waiting import eventually
 

@@ -19,7 +19,8 @@ from stagecast.domain.events import (
 )
 from stagecast.domain.following import Follower, Shown
 from stagecast.domain.positions import Position
-from stagecast.domain.publishing import StagePublisher, TaskRun
+from stagecast.domain.producing import TaskRun
+from stagecast.domain.publishing import StagePublisher
 from stagecast.domain.topics import Topic
 from tests.domain.viewing import CODEC, PATIENCE, PROJECT, STAGE, done, make, opened, token, told, viewed
 

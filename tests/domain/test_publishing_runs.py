@@ -11,7 +11,7 @@ from stagecast.domain.events import (
     StageCompleted,
 )
 from stagecast.domain.outbox import OutboxLimits
-from stagecast.domain.publishing import TaskRun
+from stagecast.domain.producing import TaskRun
 from stagecast.domain.state import StageState
 from tests.domain.flaky import CODEC, TOPIC, FlakyBus, bus, idle, publishing, stage
 from tests.waiting import eventually
@@ -109,7 +109,9 @@ class TestRuns:
             task, latter = TaskRun(run=former.run_id, task="task"), idle(bus)
 
             async def begin_anew() -> None:
-                opening = Opening(topic=TOPIC, run=task.run, task=task.task, nonce="again", producer=latter.producer)
+                opening = Opening(
+                    topic=TOPIC, run=task.run, task=task.task, nonce="again", producer=latter._producer.id
+                )
                 await bus.bus.open_run(opening)
 
             async with publishing(bus, task=task) as writer:

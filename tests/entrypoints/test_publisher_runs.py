@@ -9,7 +9,7 @@ from stagecast.domain.errors import (
     RunCancelled,
     RunSuperseded,
 )
-from stagecast.domain.publishing import TaskRun
+from stagecast.domain.producing import TaskRun
 from stagecast.domain.topics import Topic
 from stagecast.entrypoints.background import background
 from tests.reading import rebuilt, told

@@ -16,7 +16,7 @@ from stagecast.domain import values
 from stagecast.domain.bus import MessageBus
 from stagecast.domain.errors import BusUnavailable, InvalidEvent, RunCancelled, RunSuperseded
 from stagecast.domain.ledger import LAPSE_MESSAGES
-from stagecast.domain.publishing import TaskRun
+from stagecast.domain.producing import TaskRun
 from stagecast.domain.topics import Topic
 from stagecast.entrypoints import runs
 from stagecast.entrypoints.publishers import RedisStreamPublisher

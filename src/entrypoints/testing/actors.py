@@ -22,7 +22,8 @@ from stagecast.domain.events import (
     TokenEmitted,
 )
 from stagecast.domain.positions import Position
-from stagecast.domain.publishing import StagePublisher, TaskRun
+from stagecast.domain.producing import TaskRun
+from stagecast.domain.publishing import StagePublisher
 from stagecast.domain.state import StageState
 from stagecast.domain.text import units
 from stagecast.domain.topics import Topic

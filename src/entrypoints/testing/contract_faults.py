@@ -6,7 +6,7 @@ from time import monotonic
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.events import StageFailed, StageUpdated, TokenEmitted
-from stagecast.domain.publishing import TaskRun
+from stagecast.domain.producing import TaskRun
 
 from .actors import OTHER_STAGE, PROJECT, Producer, openings, publishing, reading, shown, snapshot, state
 from .backend import FlakyBackend, RewindingBackend, eventually, opened

@@ -5,7 +5,8 @@ import time
 
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.events import ItemCompleted, ProgressReported, StageCompleted, StageUpdated
-from stagecast.domain.publishing import StagePublisher, TaskRun
+from stagecast.domain.producing import TaskRun
+from stagecast.domain.publishing import StagePublisher
 
 from .actors import OTHER_STAGE, PROJECT, Producer, publishing, reading, shown, snapshot, state
 from .backend import Backend, eventually, opened

@@ -1,0 +1,228 @@
+"""One producer's conversation with the bus: its run, its sequence, its lease, and the task that delivers its outbox.
+
+A batch whose answer is unknown is sent again as it was; the bus skips what it already has. What the bus has lost is put
+back in front of what waits.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+from uuid import uuid4
+
+from attrs import field, frozen
+
+from .bus import Batch, MessageBus, Opened, Opening, Receipt
+from .errors import BusUnavailable, StagecastError
+from .events import Event
+from .outbox import Outbox
+from .positions import Position
+from .topics import Topic
+
+logger = logging.getLogger("stagecast.publisher")
+
+RENEWAL = 1.0
+"""Seconds between two signs of life of a producer that has nothing to send."""
+LONGEST_PAUSE = 2.0
+"""Seconds, at the most, between two attempts to reach a bus that is away; a quarter of a lease where that is less."""
+
+_Answer = TypeVar("_Answer")
+
+
+@frozen(kw_only=True)
+class TaskRun:
+    """The run and task that a worker executes; a new nonce is a new execution (`stagecast.domain.bus.Opening`)."""
+
+    run: str
+    task: str
+    nonce: str = field(factory=lambda: uuid4().hex)
+
+
+class Producer:
+    """Delivers `outbox` to `topic`, one stage, in its own task: `run()`. The rest may be called from any thread."""
+
+    def __init__(self, bus: MessageBus, topic: Topic, outbox: Outbox, task: TaskRun | None) -> None:
+        self.id = uuid4().hex
+        self.run_id: str | None = task.run if task else None
+        """The run that the producer belongs to, once the bus has told it."""
+        self.attempt = 0
+        """The number of the task's attempt, from 1; 0 until the bus has numbered it, and outside a task."""
+        self.cancelled = False
+        """Whether the run was asked to stop."""
+        self.superseded = False
+        """Whether a newer run or attempt has taken the stage over."""
+        self.is_writer = True
+        """False once the bus has refused a token because another producer writes the text."""
+        self.closing = False
+        self._bus, self._topic, self._outbox, self._task = bus, topic, outbox, task
+        self._sequence = 0
+        self._opened: Opened | None = None
+        self._acknowledged: Position | None = None
+        self._finished = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._work = asyncio.Event()
+        self._signalled = False
+        self._settled = asyncio.Condition()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        if self._signalled or self._loop is None:
+            return
+        self._signalled = True
+        with suppress(RuntimeError):  # the loop is closed: the process ends
+            self._loop.call_soon_threadsafe(self._work.set)
+
+    async def opened(self, timeout: float) -> Opened | None:
+        """The bus's answer to the opening of a `TaskRun`; None where it did not come within `timeout` seconds."""
+        await self._until(lambda: self._opened is not None or self.superseded, timeout)
+        return self._opened
+
+    async def flush(self, timeout: float | None = None) -> bool:
+        """Wait until the bus has acknowledged everything accepted before.
+
+        False when `timeout` seconds did not suffice, or when something since the last flush was refused.
+        """
+        outbox = self._outbox
+        target = outbox.mark()
+        self.wake()
+        delivered = await self._until(lambda: outbox.settled >= target, timeout)
+        refused, outbox.refused = outbox.refused, 0
+        return delivered and not refused
+
+    def close(self) -> None:
+        """Accept nothing more; `run()` ends once everything is delivered, and gives the lease back then."""
+        self._outbox.mark()
+        self.closing = True
+        self.wake()
+
+    async def _until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._settled:
+                await self._settled.wait_for(lambda: reached() or self._finished)
+        return reached()
+
+    async def run(self) -> None:
+        """Deliver until `close()` was called and everything is delivered; then give the lease back."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            if self._task is not None and not await self._open(self._task):
+                self._outbox.give_up_all()
+            while True:
+                self._signalled = False
+                if not self._outbox.is_empty:
+                    await self._deliver()
+                elif self.closing:
+                    break
+                elif not await self._wait_for_work() and self.run_id is not None and not self.superseded:
+                    await self._deliver()
+            await self._release()
+        finally:
+            self._finished = True
+            await self._announce()
+
+    async def _wait_for_work(self) -> bool:
+        """Whether there may be something to do; False after a renewal interval without anything."""
+        try:
+            async with asyncio.timeout(min(RENEWAL, self._bus.limits.lease / 5)):
+                await self._work.wait()
+        except TimeoutError:
+            return False
+        self._work.clear()
+        return True
+
+    async def _open(self, task: TaskRun) -> bool:
+        opening = Opening(topic=self._topic, run=task.run, task=task.task, nonce=task.nonce, producer=self.id)
+        try:
+            self._opened = await self._retry(lambda: self._bus.open_run(opening))
+        except StagecastError as error:
+            logger.warning("%s: the run cannot be opened: %s", self._topic, error)
+            self.superseded = True
+        else:
+            self.attempt, self._acknowledged = self._opened.attempt, self._opened.position
+            self.cancelled = self._opened.cancelled
+            self.superseded = self.cancelled
+        await self._announce()
+        return not self.superseded
+
+    async def _release(self) -> None:
+        """Give the lease back; restore what the bus has lost first, for nobody will do so later."""
+        while self.run_id is not None and not self.superseded:
+            receipt = await self._send((), release=True)
+            if receipt.need is None or receipt.superseded:
+                return
+            self._outbox.put_back((), receipt.need, writes_text=self.is_writer)
+            while not self._outbox.is_empty:
+                await self._deliver()
+
+    async def _deliver(self) -> None:
+        """Send the next batch, or a sign of life where there is none; put in front of the next what is still due."""
+        batch = self._outbox.take()
+        try:
+            receipt = await self._send(tuple(sent.event for sent in batch))
+        except StagecastError as error:
+            logger.error("%s: %d events are lost: %s", self._topic, len(batch), error)
+            self._sequence += len(batch)
+            self._outbox.give_up(batch)
+            await self._announce()
+            return
+        self._sequence += receipt.applied
+        if receipt.run is not None and receipt.run != self.run_id:
+            self._outbox.forget_run()
+            self.run_id, self.is_writer = receipt.run, True
+        if receipt.superseded:
+            logger.warning("%s: a newer run or attempt has taken over", self._topic)
+            self.superseded = True
+            self._outbox.give_up(batch)
+            self._outbox.give_up_all()
+        else:
+            self._outbox.settle(batch[: receipt.applied])
+            self._outbox.refused += receipt.refused
+            self._watch_text(receipt)
+            self._outbox.put_back(batch[receipt.applied :], receipt.need, writes_text=self.is_writer)
+        await self._announce()
+
+    def _watch_text(self, receipt: Receipt) -> None:
+        if receipt.foreign_text and self.is_writer:
+            self.is_writer = False
+            logger.warning("%s: another producer writes this stage's text", self._topic)
+
+    async def _send(self, events: tuple[Event, ...], *, release: bool = False) -> Receipt:
+        batch = Batch(
+            topic=self._topic,
+            producer=self.id,
+            first=self._sequence + 1,
+            events=events,
+            run=self.run_id,
+            task=self._task.task if self._task else None,
+            attempt=self.attempt,
+            new_run=uuid4().hex,
+            acknowledged=self._acknowledged,
+            release=release,
+        )
+        receipt = await self._retry(lambda: self._bus.publish(batch))
+        self._acknowledged = receipt.position or self._acknowledged
+        self.cancelled = self.cancelled or receipt.cancelled
+        return receipt
+
+    async def _retry(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """The answer of `call`, however long the bus is away. Logs an outage once."""
+        failures = 0
+        while True:
+            try:
+                answer = await call()
+            except BusUnavailable as error:
+                if failures == 0:
+                    logger.warning("%s: the bus is away, events wait: %s", self._topic, error)
+                failures += 1
+                pause = min(0.05 * 2 ** min(failures, 10), LONGEST_PAUSE, self._bus.limits.lease / 4)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            else:
+                if failures:
+                    logger.info("%s: the bus is back", self._topic)
+                return answer
+
+    async def _announce(self) -> None:
+        async with self._settled:
+            self._settled.notify_all()
