@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from attrs import Factory, define, evolve, field
+from attrs import Factory, define, evolve
 
 from .bus import Batch, BusLimits, Need, Opened, Opening, Receipt, Snapshot
 from .errors import RunSuperseded
@@ -34,77 +34,18 @@ from .events import (
     slot_of,
 )
 from .positions import Position
-from .state import StageState
+from .records import Decode, Lease, ProducerRecord, StageRecord, TaskRecord
 from .text import units
 from .topics import Topic
 
 Encode: TypeAlias = Callable[[Event], bytes]
-Decode: TypeAlias = Callable[[bytes], Event]
 
 MICROSECOND = 1_000_000
-PAST_RUNS = 16
-"""How many superseded runs a stage remembers, so that a redelivery of one does not take the stage back."""
-
 LAPSE_MESSAGES: dict[FailureReason, str] = {
     "lease": "The worker stopped responding.",
     "cancelled": "The run was cancelled.",
     "timeout": "The run did not start in time.",
 }
-
-
-@define
-class _Task:
-    attempt: int
-    nonce: str
-
-
-@define
-class _Producer:
-    sequence: int
-    run: str | None
-    seen: int
-
-
-@define
-class Lease:
-    """A producer's sign of life: `beat` changes with each renewal."""
-
-    run: str
-    beat: int
-
-
-@define
-class _Stage:
-    run: str | None = None
-    attempt: int = 0
-    began: Position | None = None
-    opened: Position | None = None
-    text_began: Position | None = None
-    ended: Position | None = None
-    ended_at: float | None = None
-    pipeline_ended: Position | None = None
-    ender: str | None = None
-    presumed_dead: bool = False
-    cancelled: bool = False
-    queued_until: int | None = None
-    writer: str | None = None
-    writer_task: str | None = None
-    length: int = 0
-    text: list[str] = Factory(list)
-    slots: dict[str, bytes] = Factory(dict)
-    tasks: dict[str, _Task] = Factory(dict)
-    leases: dict[str, Lease] = Factory(dict)
-    past: deque[str] = field(factory=lambda: deque(maxlen=PAST_RUNS))
-
-    @property
-    def in_progress(self) -> bool:
-        return self.run is not None and self.ended is None
-
-    def clear_text(self, position: Position) -> None:
-        self.text.clear()
-        self.length = 0
-        self.writer = self.writer_task = None
-        self.text_began = position
 
 
 @define
@@ -119,8 +60,8 @@ class ProjectLedger:
     """The log: position, stage, encoded event; at most `limits.log_length`."""
     touched: int = 0
     _epoch: int = 0
-    _stages: dict[str, _Stage] = Factory(dict)
-    _producers: dict[str, _Producer] = Factory(dict)
+    _stages: dict[str, StageRecord] = Factory(dict)
+    _producers: dict[str, ProducerRecord] = Factory(dict)
 
     def open_run(self, opening: Opening, now: int) -> Opened:
         """Announce a run or begin an attempt (`MessageBus.open_run`). Raises RunSuperseded."""
@@ -128,7 +69,7 @@ class ProjectLedger:
         name = opening.topic.stage
         queued = None if opening.queued is None else (opening.queued, self.encode(opening.queued))
         self.touched = now
-        stage = self._stages.setdefault(name, _Stage())
+        stage = self._stages.setdefault(name, StageRecord())
         if opening.run in stage.past:
             raise RunSuperseded(f"run {opening.run} of stage {name} was superseded by run {stage.run}")
         known = stage.run == opening.run
@@ -142,7 +83,7 @@ class ProjectLedger:
         if known and stage.cancelled:
             return Opened(run=opening.run, attempt=stage.attempt, position=self.end, cancelled=True)
         if task is None or task.nonce != opening.nonce:
-            task = _Task((task.attempt if task else 0) + 1, opening.nonce)
+            task = TaskRecord((task.attempt if task else 0) + 1, opening.nonce)
             if not known or task.attempt > 1 or stage.presumed_dead:
                 fresh = not known or opening.task in {stage.writer_task, opening.run}  # a run of one task is its own
                 stage.leases.clear()  # the fenced attempt's may never be given back; who lives renews within a second
@@ -160,7 +101,7 @@ class ProjectLedger:
         producer = self._producers.get(batch.producer)
         skip = 0 if producer is None else min(max(producer.sequence - batch.first + 1, 0), len(batch.events))
         run = batch.run or (producer.run if producer else None)
-        stage = self._stages.setdefault(batch.stage, _Stage())
+        stage = self._stages.setdefault(batch.stage, StageRecord())
         if batch.events and skip == len(batch.events):
             return self._settle(batch, stage, run, applied=skip, now=now)
 
@@ -182,7 +123,7 @@ class ProjectLedger:
                 if stale:
                     self._open(batch.stage, stage, run, attempt=max(batch.attempt, 1), fresh=True, now=now)
                 if batch.task:
-                    stage.tasks[batch.task] = _Task(batch.attempt, "")
+                    stage.tasks[batch.task] = TaskRecord(batch.attempt, "")
                 lost = True
             if lost:
                 return self._settle(batch, stage, run, applied=skip, now=now, need="state")
@@ -193,7 +134,7 @@ class ProjectLedger:
         return self._apply(batch, encoded, skip, stage, run, now)
 
     def _apply(
-        self, batch: Batch, encoded: Sequence[bytes], skip: int, stage: _Stage, run: str | None, now: int
+        self, batch: Batch, encoded: Sequence[bytes], skip: int, stage: StageRecord, run: str | None, now: int
     ) -> Receipt:
         applied, refused, foreign_text = skip, 0, False
         need: Need | None = None
@@ -229,7 +170,7 @@ class ProjectLedger:
     def _settle(
         self,
         batch: Batch,
-        stage: _Stage,
+        stage: StageRecord,
         run: str | None,
         applied: int,
         now: int,
@@ -246,7 +187,7 @@ class ProjectLedger:
         if known is None:
             self._forget_producers(now)
         self._producers.pop(batch.producer, None)
-        self._producers[batch.producer] = _Producer(sequence, run, now)
+        self._producers[batch.producer] = ProducerRecord(sequence, run, now)
         if run is not None and run == stage.run and not superseded:
             if stage.in_progress and not batch.release:
                 stage.leases[batch.producer] = Lease(run, now)
@@ -305,36 +246,21 @@ class ProjectLedger:
 
     def snapshot(self, topic: Topic, decode: Decode, now: int) -> Snapshot:
         """The state of the topic's stages at the end of the log."""
-        stages = {name: self._state(name, stage, decode) for name, stage in self._stages.items() if topic.covers(name)}
+        stages = {
+            name: stage.state(self.project, name, decode) for name, stage in self._stages.items() if topic.covers(name)
+        }
         return Snapshot(position=self.end, stages=stages, time=now / MICROSECOND)
-
-    def _state(self, name: str, stage: _Stage, decode: Decode) -> StageState:
-        state = StageState(
-            project=self.project,
-            stage=name,
-            run=stage.run,
-            attempt=stage.attempt,
-            began=stage.began,
-            opened=stage.opened,
-            text_began=stage.text_began,
-            slots={slot: decode(data) for slot, data in stage.slots.items()},
-            ended=stage.ended,
-            ended_at=stage.ended_at,
-            pipeline_ended=stage.pipeline_ended,
-        )
-        state.text = "".join(stage.text)
-        return state
 
     def _is_ahead(self, acknowledged: Position | None) -> bool:
         """Whether a producer has seen positions that this log, restored from an older state, has not."""
         return acknowledged is not None and (self.end is None or acknowledged > self.end)
 
-    def _is_fenced(self, stage: _Stage, batch: Batch, lost: bool) -> bool:
+    def _is_fenced(self, stage: StageRecord, batch: Batch, lost: bool) -> bool:
         """Whether a newer attempt of the task has begun; after a loss, which numbers anew, any that has begun since."""
         task = stage.tasks.get(batch.task) if batch.task else None
         return task is not None and (task.attempt > batch.attempt or (lost and task.nonce != ""))
 
-    def _open(self, name: str, stage: _Stage, run: str, *, attempt: int, fresh: bool, now: int) -> None:
+    def _open(self, name: str, stage: StageRecord, run: str, *, attempt: int, fresh: bool, now: int) -> None:
         position = self._next(now)
         if run != stage.run or stage.began is None or stage.began.epoch != position.epoch:
             if stage.run is not None and stage.run != run:
@@ -358,7 +284,7 @@ class ProjectLedger:
         )
         self._append(name, stage, event, self.encode(event), now)
 
-    def _fail(self, name: str, stage: _Stage, reason: FailureReason, now: int) -> None:
+    def _fail(self, name: str, stage: StageRecord, reason: FailureReason, now: int) -> None:
         event = StageFailed(
             project=self.project,
             stage=name,
@@ -370,7 +296,7 @@ class ProjectLedger:
         stage.queued_until = None
         self._append(name, stage, event, self.encode(event), now)
 
-    def _append(self, name: str, stage: _Stage, event: Event, data: bytes, now: int) -> None:
+    def _append(self, name: str, stage: StageRecord, event: Event, data: bytes, now: int) -> None:
         position = self._next(now)
         final = isinstance(event, StageUpdated) and event.is_final and not stage.in_progress
         if isinstance(event, TokenEmitted):

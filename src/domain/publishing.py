@@ -177,7 +177,7 @@ class StagePublisher:
 
     def publish_error(self, error: object, retry_count: int = 0, *, reason: FailureReason = "exception") -> bool:
         """Publish the failed end of the run."""
-        return self._publish(StageFailed, error=_told(error), retry_count=retry_count or 0, reason=reason)
+        return self._publish(StageFailed, error=_told(error), retry_count=retry_count, reason=reason)
 
     def publish_pipeline_done(self, metadata: Metadata | None = None) -> bool:
         """Publish that all stages of the project are done."""
@@ -204,7 +204,10 @@ class StagePublisher:
     def _publish(self, kind: type[Event], **fields: Any) -> bool:
         try:
             for name, value in fields.items():
-                fields[name] = plain = values.plain(value, name)
+                plain = values.plain(value, name)
+                if plain is None and name == "retry_count" and kind is StageFailed:
+                    plain = 0  # an end is an end, whatever its count
+                fields[name] = plain
                 if isinstance(plain, bool) or not isinstance(plain, _ACCEPTED_TYPES[name]):
                     raise InvalidEvent(f"{name} cannot be a {type(value).__name__}")
             event = kind(

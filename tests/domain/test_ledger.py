@@ -8,8 +8,9 @@ from attrs import evolve
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.errors import RunSuperseded
 from stagecast.domain.events import RunOpened, StageFailed, TokenEmitted
-from stagecast.domain.ledger import MICROSECOND, PAST_RUNS
+from stagecast.domain.ledger import MICROSECOND
 from stagecast.domain.positions import Position
+from stagecast.domain.records import PAST_RUNS
 from stagecast.entrypoints.testing.actors import OTHER_STAGE, STAGE, Producer, queued
 from tests.domain.logs import LIMITS, START, Log
 
