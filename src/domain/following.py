@@ -140,8 +140,8 @@ def _reset(opening: RunOpened) -> Reset:
 class Follower:
     """One reader's way through a topic: an async iterator that ends where the topic does.
 
-    After the backend lost data, a run that nobody restores within `patience` seconds (a lease time) is shown as lost,
-    and the iteration ends.
+    The subscription must begin with its snapshot: only a whole state can be folded on. After the backend lost data, a
+    run that nobody restores within `patience` seconds (a lease time) is shown as lost, and the iteration ends.
     """
 
     def __init__(self, subscription: Subscription, topic: Topic, *, patience: float, grace: float = GRACE) -> None:
