@@ -211,9 +211,8 @@ class JsonCodec(EventCodec):
         A message of a known type whose fields fit becomes that event; anything else stays as it is, with a
         `timestamp` added.
         """
-        assert topic.stage is not None
         message = {key: value for key, value in message.items() if key != "id"}  # ours: the position
-        common = {"stage": topic.stage, "project_id": topic.project}
+        common = {"stage": topic.one_stage, "project_id": topic.project}
         tag = message.get("type")
         if isinstance(tag, str) and tag != RunOpened.type and tag in _TYPES:
             event = _structure({"offset": 0}, {"timestamp": timestamp, **message, **common}, {})
@@ -221,7 +220,7 @@ class JsonCodec(EventCodec):
                 return event
         return CustomEvent(
             project=topic.project,
-            stage=topic.stage,
+            stage=topic.one_stage,
             timestamp=timestamp,
             message={**message, "timestamp": message.get("timestamp", timestamp)},
         )

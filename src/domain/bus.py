@@ -45,6 +45,9 @@ Need: TypeAlias = Literal["text", "state"]
 ResetReason: TypeAlias = Literal["truncated", "epoch"]
 
 
+_SECONDS = validators.and_(validators.gt(0.0), validators.lt(1e9))
+
+
 @frozen(kw_only=True)
 class Capabilities:
     """What a transport can do. The contract suite checks the declaration."""
@@ -63,13 +66,13 @@ class BusLimits:
 
     log_length: int = field(default=10_000, validator=validators.ge(16))
     """Events a project's log keeps at least until older ones are trimmed (a transport may keep some more)."""
-    time_to_live: float = field(default=6 * 3600.0, validator=validators.gt(0))
+    time_to_live: float = field(default=6 * 3600.0, validator=_SECONDS)
     """Seconds that a project is kept after its last write or renewal."""
     event_bytes: int = field(default=1 << 20, validator=validators.ge(1024))
     """The largest encoded event."""
-    lease: float = field(default=15.0, validator=validators.gt(0))
+    lease: float = field(default=15.0, validator=_SECONDS)
     """Seconds without a renewal after which a producer counts as dead."""
-    queue_deadline: float = field(default=3600.0, validator=validators.gt(0))
+    queue_deadline: float = field(default=3600.0, validator=_SECONDS)
     """Seconds that a queued run may wait for its start."""
 
 
@@ -127,8 +130,7 @@ class Batch:
     @property
     def stage(self) -> str:
         """The stage that the batch is for."""
-        assert self.topic.stage is not None
-        return self.topic.stage
+        return self.topic.one_stage
 
 
 @frozen(kw_only=True)

@@ -65,8 +65,7 @@ class ProjectLedger:
 
     def open_run(self, opening: Opening, now: int) -> Opened:
         """Announce a run or begin an attempt (`MessageBus.open_run`). Raises RunSuperseded."""
-        assert opening.topic.stage is not None
-        name = opening.topic.stage
+        name = opening.topic.one_stage
         queued = None if opening.queued is None else (opening.queued, self.encode(opening.queued))
         self.touched = now
         stage = self._stages.setdefault(name, StageRecord())
@@ -211,14 +210,14 @@ class ProjectLedger:
 
     def cancel(self, topic: Topic, run: str, now: int) -> bool:
         """Flag `run` as cancelled; end it at once where nobody holds a lease on it (`MessageBus.cancel`)."""
-        assert topic.stage is not None
-        stage = self._stages.get(topic.stage)
+        name = topic.one_stage
+        stage = self._stages.get(name)
         if stage is None or stage.run != run or not stage.in_progress:
             return False
         self.touched = now
         stage.cancelled = True
         if not stage.leases:
-            self._fail(topic.stage, stage, "cancelled", now)
+            self._fail(name, stage, "cancelled", now)
         return True
 
     def leases(self) -> Iterator[tuple[str, str, dict[str, Lease]]]:

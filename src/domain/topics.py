@@ -46,6 +46,13 @@ class Topic:
         """A validated topic. Raises InvalidTopic."""
         return cls(identifier(project, "project id"), None if stage is None else identifier(stage, "stage name"))
 
+    @property
+    def one_stage(self) -> str:
+        """The stage. Raises InvalidTopic where the topic is all of them."""
+        if self.stage is None:
+            raise InvalidTopic(f"all stages of project {self.project} are meant where one is needed")
+        return self.stage
+
     def __str__(self) -> str:
         return self.project if self.stage is None else f"{self.project}/{self.stage}"
 

@@ -180,9 +180,8 @@ class StageTask(celery.Task[Any, Any]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         topic, request, bus = self._topic(args, kwargs), self.request, self._bus()
         _check_reach(bus, request)
-        assert topic.stage is not None
         try:
-            with stage_run(topic.project, topic.stage, request=request, bus=bus, timeout=self.stream_timeout):
+            with stage_run(topic.project, topic.one_stage, request=request, bus=bus, timeout=self.stream_timeout):
                 return super().__call__(*args, **kwargs)
         except (RunCancelled, RunSuperseded) as error:
             if request.called_directly:

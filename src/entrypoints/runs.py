@@ -31,8 +31,7 @@ def announce(bus: MessageBus, topic: Topic, run: str, task: str) -> bool:
 
     Waits at most a second, and not at all while the bus is known not to answer: a dead bus holds up no enqueuing.
     """
-    assert topic.stage is not None
-    event = StageUpdated(project=topic.project, stage=topic.stage, timestamp=time.time(), status="queued")
+    event = StageUpdated(project=topic.project, stage=topic.one_stage, timestamp=time.time(), status="queued")
     opening = Opening(topic=topic, run=run, task=task, nonce=uuid4().hex, producer=uuid4().hex, queued=event)
     answer = background().spawn(_within(PATIENCE, bus.open_run(opening)))
     answer.add_done_callback(lambda done: _note_silence(bus, done))
@@ -60,15 +59,14 @@ def cancel(bus: MessageBus, topic: Topic, run: str, error: object) -> None:
 
 
 async def _end(bus: MessageBus, topic: Topic, run: str, error: str, reason: FailureReason) -> None:
-    assert topic.stage is not None
     async with bus.subscribe(topic) as subscription:
         first = await anext(subscription)
-    state = first.stages.get(topic.stage) if isinstance(first, Snapshot) else None
+    state = first.stages.get(topic.one_stage) if isinstance(first, Snapshot) else None
     if state is None or state.run != run or not state.in_progress:
         return
     event = StageFailed(
         project=topic.project,
-        stage=topic.stage,
+        stage=topic.one_stage,
         timestamp=time.time(),
         error=values.sound(error, "error"),
         reason=reason,

@@ -38,7 +38,10 @@ def open_bus(url: str, limits: BusLimits | None = None) -> MessageBus:
 
     Raises NotConfigured for an unknown scheme or a missing package, and says what to install.
     """
-    scheme = urlsplit(url).scheme
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise NotConfigured(f"not the URL of a bus: {error}") from error
     return _builder(scheme)(url, CODEC, limits or settings.bus_limits())
 
 

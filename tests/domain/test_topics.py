@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stagecast.adapters.codec import JsonCodec
+from stagecast.adapters.memory import MemoryBus
+from stagecast.domain.bus import Batch, Opening
 from stagecast.domain.errors import InvalidTopic, StagecastError
 from stagecast.domain.topics import Topic, identifier
 
@@ -88,3 +91,16 @@ def test_accepted_ids_are_safe_everywhere(value: str) -> None:
     assert not set(text) & set(":/*?[]{}\\")
     assert text.encode().decode() == text
     assert text.isprintable() or not any(ord(character) < 32 for character in text)
+
+
+async def test_a_topic_of_all_stages_is_refused_where_one_is_needed() -> None:
+    """Publishing to, opening a run of, and cancelling all stages of a project raise InvalidTopic."""
+    bus = MemoryBus(JsonCodec())
+    topic = Topic("123")
+    with pytest.raises(InvalidTopic):
+        await bus.publish(Batch(topic=topic, producer="p", first=1))
+    with pytest.raises(InvalidTopic):
+        await bus.open_run(Opening(topic=topic, run="r", task="t", nonce="n", producer="p"))
+    await bus.publish(Batch(topic=Topic("123", "rewrite"), producer="p", first=1))
+    with pytest.raises(InvalidTopic):
+        await bus.cancel(topic, "r")

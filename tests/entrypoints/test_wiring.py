@@ -154,3 +154,12 @@ def test_third_parties_that_are_broken_are_named() -> None:
         wiring.open_bus("owl://")
     with pytest.raises(NotConfigured, match=r"owl://.*pigeon://"):
         wiring.open_bus("eagle://")
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://[::1:6379", "redis://localhost:port", "redis://localhost:6379/0?socket_timeout=x"]
+)
+def test_a_url_that_is_none_is_told_as_such(url: str) -> None:
+    """A malformed URL is NotConfigured when the bus is opened, not an error of a library at its first use."""
+    with pytest.raises(NotConfigured):
+        wiring.open_bus(url)

@@ -10,9 +10,10 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import define
+from redis.asyncio.connection import parse_url
 
 from stagecast.domain.bus import Batch, BusLimits, Capabilities, EventCodec, Opened, Opening, Receipt, Snapshot
-from stagecast.domain.errors import BusUnavailable, EventTooLarge, RunSuperseded
+from stagecast.domain.errors import BusUnavailable, EventTooLarge, NotConfigured, RunSuperseded
 from stagecast.domain.events import (
     Event,
     FailureReason,
@@ -160,17 +161,15 @@ class RedisBus:
         self._locals.clear()
 
     async def _ledger(self, command: str, topic: Topic, arguments: Sequence[Argument]) -> Any:
-        assert topic.stage is not None
+        stage = topic.one_stage
         keys = Keys(topic.project)
         seed = self._seed_channel
-        opened = RunOpened(
-            project=topic.project, stage=topic.stage, timestamp=self._clock(), run="", attempt=0, fresh=True
-        )
+        opened = RunOpened(project=topic.project, stage=stage, timestamp=self._clock(), run="", attempt=0, fresh=True)
         common: list[Argument] = [
             command,
-            topic.stage,
+            stage,
             keys.feed,
-            seed.format(project_id=topic.project, stage_name=topic.stage) if seed else "",
+            seed.format(project_id=topic.project, stage_name=stage) if seed else "",
             int(self._seed_full_text),
             self.limits.log_length,
             int(self.limits.time_to_live * 1000),
@@ -179,7 +178,7 @@ class RedisBus:
             self.codec.encode(opened).partition(b"\t")[2],
             self._failure(topic, "cancelled"),
         ]
-        return await self._local().link.ledger(keys.of_stage(topic.stage), [*common, *arguments])
+        return await self._local().link.ledger(keys.of_stage(stage), [*common, *arguments])
 
     def _effect(self, event: Event) -> list[Argument]:
         """The event as the script takes it: kind, offset or slot, units, text, line."""
@@ -203,10 +202,9 @@ class RedisBus:
         return [kind, slot_of(event) or "", 0, "", line]
 
     def _failure(self, topic: Topic, reason: FailureReason) -> bytes:
-        assert topic.stage is not None
         event = StageFailed(
             project=topic.project,
-            stage=topic.stage,
+            stage=topic.one_stage,
             timestamp=self._clock(),
             error=LAPSE_MESSAGES[reason],
             reason=reason,
@@ -261,5 +259,9 @@ async def _close(local: _Local) -> None:
 
 
 def open_redis_bus(url: str, codec: EventCodec, limits: BusLimits) -> RedisBus:
-    """A bus for `redis://`, `rediss://` or `unix://`."""
+    """A bus for `redis://`, `rediss://` or `unix://`. Raises NotConfigured for a URL that is none."""
+    try:
+        parse_url(url)
+    except ValueError as error:
+        raise NotConfigured(f"{error}") from error
     return RedisBus(codec, limits, connect_to(url))
