@@ -14,7 +14,15 @@ from tests.waiting import wait_until
 BIN = Path(sys.executable).parent
 SERVE = [str(BIN / "stagecast"), "serve", "--port", "0"]
 UVICORN = [str(BIN / "uvicorn"), "stagecast.entrypoints.sse:app", "--port", "0"]
-CONFIGURATION = ("STAGECAST_BUS", "REDIS_URL", "REDIS_PUBSUB_URL", "CELERY_BROKER_URL", "STAGECAST_JWT_SECRET")
+CONFIGURATION = (
+    "STAGECAST_BUS",
+    "REDIS_URL",
+    "REDIS_PUBSUB_URL",
+    "CELERY_BROKER_URL",
+    "STAGECAST_JWT_SECRET",
+    "STAGECAST_CORS_ORIGINS",
+    "STAGECAST_CORS_CREDENTIALS",
+)
 
 _RUNNING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 

@@ -13,18 +13,31 @@ if TYPE_CHECKING:
 
     from .access import SECRET_VARIABLE, configured_policy
     from .asgi import create_app
+    from .cors import CorsSettings, configured_cors
     from .server import Server, is_loopback
     from .settings import EdgeSettings
 
     app: Starlette
 
-__all__ = ["SECRET_VARIABLE", "EdgeSettings", "Server", "app", "configured_policy", "create_app", "is_loopback"]
+__all__ = [
+    "SECRET_VARIABLE",
+    "CorsSettings",
+    "EdgeSettings",
+    "Server",
+    "app",
+    "configured_cors",
+    "configured_policy",
+    "create_app",
+    "is_loopback",
+]
 
 _HOMES = {
     "SECRET_VARIABLE": "access",
     "configured_policy": "access",
     "app": "asgi",
     "create_app": "asgi",
+    "CorsSettings": "cors",
+    "configured_cors": "cors",
     "Server": "server",
     "is_loopback": "server",
     "EdgeSettings": "settings",

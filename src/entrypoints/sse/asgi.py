@@ -12,6 +12,7 @@ from stagecast.domain.access import AccessPolicy
 from stagecast.domain.bus import MessageBus
 
 from .access import configured_policy
+from .cors import CorsSettings, configured_cors
 from .edge import Edge
 from .endpoint import StreamEndpoint
 from .refusals import on_http_exception
@@ -26,6 +27,7 @@ def create_app(
     policy: AccessPolicy | None = None,
     *,
     settings: EdgeSettings | None = None,
+    cors: CorsSettings | None = None,
     open_routes: bool = False,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
@@ -34,13 +36,15 @@ def create_app(
     `bus` as `stagecast.entrypoints.sse.edge.Edge` takes it. Without a `policy` the one of STAGECAST_JWT_SECRET counts.
     With a policy all routes ask it, so that nothing leaks past it, unless `open_routes` leaves the seed's routes
     without authorisation open; without one only these are served and their twins under `stream/` answer 401.
+    Pages of the origins that `cors` names may read the streams; without it those of STAGECAST_CORS_ORIGINS.
     `routes` are served too. `app.state.edge` is the Edge: whoever mounts the application, whose lifespan then nobody
-    runs, may close that. Raises NotConfigured for a secret that cannot be used.
+    runs, may close that. Raises NotConfigured for a secret or origins that cannot be used.
     """
     edge = Edge(bus, settings or EdgeSettings())
     policy = policy or configured_policy()
-    plain = StreamEndpoint(edge, policy, guarded=policy is not None and not open_routes)
-    guarded = StreamEndpoint(edge, policy, guarded=True)
+    cors = cors or configured_cors()
+    plain = StreamEndpoint(edge, policy, cors, guarded=policy is not None and not open_routes)
+    guarded = StreamEndpoint(edge, policy, cors, guarded=True)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -1,10 +1,11 @@
 """From a request to a stream, or to the answer that says why there is none; all before the first byte."""
 
 import logging
+from typing import TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from stagecast.domain.access import Access, AccessPolicy, AccessRequest
 from stagecast.domain.errors import (
@@ -19,6 +20,7 @@ from stagecast.domain.positions import Position
 from stagecast.domain.topics import Topic
 
 from .access import token_of
+from .cors import METHODS, CorsSettings
 from .edge import Edge
 from .refusals import come_back, problem, unauthenticated
 from .response import EventStream, Stream
@@ -26,20 +28,31 @@ from .viewer import Draining, Finished, TooManyViewers, UnknownRun, ViewRequest
 
 logger = logging.getLogger("stagecast.sse")
 
-METHODS = ("GET", "HEAD")
+Answer: TypeAlias = Response | Stream | EventStream
 
 
 class StreamEndpoint:
     """One kind of route: a request becomes a stream, or the answer that says why not."""
 
-    def __init__(self, edge: Edge, policy: AccessPolicy | None, *, guarded: bool) -> None:
-        self._edge, self._policy, self._guarded = edge, policy, guarded
+    def __init__(
+        self, edge: Edge, policy: AccessPolicy | None, cors: CorsSettings | None = None, *, guarded: bool
+    ) -> None:
+        self._edge, self._policy, self._cors, self._guarded = edge, policy, cors, guarded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answered(Request(scope, receive))  # the request is not kept while the stream lives
         await answer(scope, receive, send)
 
-    async def _answered(self, request: Request) -> ASGIApp:
+    async def _answered(self, request: Request) -> Answer:
+        if self._cors is None:
+            return await self._answer_or_come_back(request)
+        if (preflight := self._cors.preflight(request)) is not None:  # carries no credentials: no policy is asked
+            return preflight
+        answer = await self._answer_or_come_back(request)
+        answer.raw_headers += self._cors.headers(request)
+        return answer
+
+    async def _answer_or_come_back(self, request: Request) -> Answer:
         try:
             return await self._answer(request)
         except BusUnavailable as error:
@@ -51,7 +64,7 @@ class StreamEndpoint:
             logger.exception("a stream could not begin")
             return come_back(request, 503, "the server has a problem")
 
-    async def _answer(self, request: Request) -> ASGIApp:
+    async def _answer(self, request: Request) -> Answer:
         """Everything that is decided before the first byte."""
         if request.method not in METHODS:
             return problem(405, f"a stream can be read only, not {request.method}", {"Allow": ", ".join(METHODS)})

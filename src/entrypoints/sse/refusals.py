@@ -7,7 +7,6 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from stagecast.adapters.codec import dumps
 
@@ -30,7 +29,7 @@ def unauthenticated(detail: str, *, had_token: bool) -> Response:
     return problem(401, detail, {"WWW-Authenticate": challenge})
 
 
-def come_back(request: Request, status: int, detail: str) -> ASGIApp:
+def come_back(request: Request, status: int, detail: str) -> Response | Stream:
     """A temporary refusal.
 
     A 429 or 5xx ends a browser's EventSource for good, so whoever asks for an event stream gets an empty one that

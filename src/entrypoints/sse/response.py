@@ -23,6 +23,7 @@ class EventStream:
     """
 
     def __init__(self, viewer: Viewer) -> None:
+        self.raw_headers = list(HEADERS)
         self._viewer = viewer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +31,7 @@ class EventStream:
         watcher = asyncio.get_running_loop().create_task(_watch(viewer, receive))
         try:
             async with asyncio.timeout(None) as viewer.timeout:
-                await send(_start())
+                await send(_start(self.raw_headers))
                 await self._send_frames(send)
         except OSError:  # the client is gone; as a TimeoutError: it has taken nothing for too long
             pass
@@ -53,8 +54,8 @@ class EventStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _start() -> Message:
-    return {"type": "http.response.start", "status": 200, "headers": list(HEADERS)}  # middleware adds to the list
+def _start(headers: list[tuple[bytes, bytes]]) -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": headers}  # middleware adds to the list
 
 
 async def _watch(viewer: Viewer, receive: Receive) -> None:
@@ -69,8 +70,9 @@ class Stream:
     """A whole event stream that is known beforehand."""
 
     def __init__(self, body: bytes = b"") -> None:
+        self.raw_headers = list(HEADERS)
         self._body = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send(_start())
+        await send(_start(self.raw_headers))
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
