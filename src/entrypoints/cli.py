@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -34,13 +35,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve the streams of a bus to browsers (SSE)"))
     _add_demo(commands.add_parser("demo", help="a page on which one click runs a pipeline that streams"))
+    _add_tail(commands.add_parser("tail", help="follow a project or one of its stages in the terminal"))
+    _add_publish(commands.add_parser("publish", help="send one event and wait for its acknowledgement"))
+    _add_doctor(commands.add_parser("doctor", help="examine the bus, and the way through a server and its proxies"))
     return parser
 
 
-def _add_serve(parser: argparse.ArgumentParser) -> None:
+def _add_bus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bus", metavar="URL", help=f"the bus, for example redis://localhost:6379/0 (default: {_variables()})"
     )
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    _add_bus(parser)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
     parser.add_argument(
@@ -59,6 +67,51 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--llm", action="store_true", help="with a small language model on this CPU")
     parser.set_defaults(command=_demo)
+
+
+def _add_tail(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Exit codes: 0 done, 1 error, 2 no bus or a wrong command line, 3 timeout."
+    parser.add_argument("project", metavar="PROJECT")
+    parser.add_argument("stage", metavar="STAGE", nargs="?", help="one stage (default: all, until the pipeline ends)")
+    _add_bus(parser)
+    parser.add_argument("--json", action="store_true", help="one message a line, for log collection")
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="give up after S seconds without a message (default: never)"
+    )
+    parser.set_defaults(command=_tail)
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Exit codes: 0 acknowledged, 1 refused or not acknowledged, 2 no bus or a wrong command line."
+    parser.add_argument("project", metavar="PROJECT")
+    parser.add_argument("stage", metavar="STAGE")
+    parser.add_argument("type", metavar="TYPE", help="token, stage_update, progress, done, error, or a type of yours")
+    parser.add_argument(
+        "values", metavar="key=value", nargs="*", help="a field; read as JSON where it parses, else as text"
+    )
+    _add_bus(parser)
+    parser.add_argument(
+        "--timeout", type=_seconds, default=5.0, metavar="S", help="seconds to wait (default: %(default)g)"
+    )
+    parser.set_defaults(command=_publish)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Exit codes: 0 no problem, 1 a problem. STAGECAST_TOKEN is sent as bearer token to --url."
+    _add_bus(parser)
+    parser.add_argument("--json", action="store_true", help="one finding a line")
+    parser.add_argument("--url", metavar="URL", help="go through this server too, for example http://localhost:8000/")
+    parser.set_defaults(command=_doctor)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
 
 
 def _variables() -> str:
@@ -86,6 +139,24 @@ def _demo(options: argparse.Namespace) -> int:
     from stagecast.entrypoints.demo import command
 
     return command.main(options)
+
+
+def _tail(options: argparse.Namespace) -> int:
+    from stagecast.entrypoints.commands import tail
+
+    return tail.main(options)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from stagecast.entrypoints.commands import publish
+
+    return publish.main(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from stagecast.entrypoints.commands import doctor
+
+    return doctor.main(options)
 
 
 def _say_where(url: str) -> None:

@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from attrs import frozen
@@ -88,7 +89,6 @@ async def inspect_contents(url: str) -> Contents:
     async with _client(url) as client:
         found: set[bytes] = set()
         without_ttl: list[str] = []
-        leases: list[bytes] = []
         cursor = 0
         while True:
             cursor, page = await translated(_awaitable(client.scan(cursor, match=f"{PREFIX}*", count=_PAGE)))
@@ -120,8 +120,14 @@ async def forget(url: str, project: str, stage: str) -> None:
         await translated(_awaitable(client.unlink(*Keys(project).of_stage(stage))))
 
 
-def _client(url: str) -> "Redis":
-    return connect_to(url)(max_connections=1, socket_timeout=COMMAND_TIMEOUT)
+@asynccontextmanager
+async def _client(url: str) -> AsyncIterator["Redis"]:
+    client = connect_to(url)(max_connections=1, socket_timeout=COMMAND_TIMEOUT)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+        await client.connection_pool.disconnect()
 
 
 def _awaitable(call: object) -> Awaitable[Any]:
