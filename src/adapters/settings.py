@@ -42,3 +42,26 @@ def bus_limits(environ: Mapping[str, str] = os.environ) -> BusLimits:
         return BusLimits(**given)
     except ValueError as error:
         raise NotConfigured(f"a STAGECAST_ limit is out of range: {error.args[0]}") from error
+
+
+def seed_channels(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What foreign readers of the seed's channels get, as keyword arguments of the Redis bus.
+
+    STAGECAST_SEED_CHANNEL is another pattern of the channels' names, or `off`; STAGECAST_SEED_FULL_TEXT=1 puts
+    `full_text` into the tokens there. Raises NotConfigured for a pattern without its two fields.
+    """
+    given: dict[str, Any] = {
+        "seed_full_text": environ.get("STAGECAST_SEED_FULL_TEXT", "").strip() in {"1", "true", "on"}
+    }
+    pattern = environ.get("STAGECAST_SEED_CHANNEL", "").strip()
+    if pattern == "off":
+        given["seed_channel"] = None
+    elif pattern:
+        try:
+            named = pattern.format(project_id="<p>", stage_name="<s>")
+        except (KeyError, IndexError, ValueError):
+            named = ""
+        if "<p>" not in named or "<s>" not in named:
+            raise NotConfigured("STAGECAST_SEED_CHANNEL must name {project_id} and {stage_name}, or be off")
+        given["seed_channel"] = pattern
+    return given

@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -21,11 +20,24 @@ Builder: TypeAlias = Callable[[str, EventCodec, BusLimits], MessageBus]
 
 CODEC = JsonCodec()
 
-_BUILDERS = {
-    "memory": "stagecast.adapters.memory:open_memory_bus",
-    "redis": "stagecast.adapters.redis.bus:open_redis_bus",
-    "rediss": "stagecast.adapters.redis.bus:open_redis_bus",
-    "unix": "stagecast.adapters.redis.bus:open_redis_bus",
+
+def _open_memory(url: str, codec: EventCodec, limits: BusLimits) -> MessageBus:
+    from stagecast.adapters.memory import open_memory_bus
+
+    return open_memory_bus(url, codec, limits)
+
+
+def _open_redis(url: str, codec: EventCodec, limits: BusLimits) -> MessageBus:
+    from stagecast.adapters.redis.bus import open_redis_bus
+
+    return open_redis_bus(url, codec, limits, **settings.seed_channels())
+
+
+_BUILDERS: dict[str, Builder] = {
+    "memory": _open_memory,
+    "redis": _open_redis,
+    "rediss": _open_redis,
+    "unix": _open_redis,
 }
 _EXTRAS = {"redis": "redis", "rediss": "redis", "unix": "redis"}
 
@@ -42,7 +54,12 @@ def open_bus(url: str, limits: BusLimits | None = None) -> MessageBus:
         scheme = urlsplit(url).scheme
     except ValueError as error:
         raise NotConfigured(f"not the URL of a bus: {error}") from error
-    return _builder(scheme)(url, CODEC, limits or settings.bus_limits())
+    try:
+        return _builder(scheme)(url, CODEC, limits or settings.bus_limits())
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(scheme)
+        advice = f"pip install 'stagecast[{extra}]'" if extra else f"install {error.name}"
+        raise NotConfigured(f"a {scheme}:// bus needs the package {error.name}: {advice}") from error
 
 
 def shared_bus(url: str | None = None) -> MessageBus:
@@ -56,19 +73,12 @@ def shared_bus(url: str | None = None) -> MessageBus:
 
 
 def _builder(scheme: str) -> Builder:
+    if scheme in _BUILDERS:
+        return _BUILDERS[scheme]
     found = {point.name: point for point in entry_points(group=TRANSPORTS)}
-    try:
-        if scheme in _BUILDERS:
-            module, _, name = _BUILDERS[scheme].partition(":")
-            builder: Builder = getattr(import_module(module), name)
-            return builder
-        if scheme in found:
-            third_party: Builder = found[scheme].load()
-            return third_party
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(scheme)
-        advice = f"pip install 'stagecast[{extra}]'" if extra else f"install {error.name}"
-        raise NotConfigured(f"a {scheme}:// bus needs the package {error.name}: {advice}") from error
+    if scheme in found:
+        third_party: Builder = found[scheme].load()
+        return third_party
     known = ", ".join(f"{one}://" for one in sorted({*_BUILDERS, *found}))
     raise NotConfigured(f"no transport for {scheme or 'a URL without a scheme'}://; there are {known}")
 

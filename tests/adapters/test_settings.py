@@ -2,7 +2,7 @@
 
 import pytest
 
-from stagecast.adapters.settings import bus_limits, bus_url
+from stagecast.adapters.settings import bus_limits, bus_url, seed_channels
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.errors import NotConfigured
 
@@ -87,3 +87,19 @@ def test_what_is_out_of_range_is_refused(name: str, value: str) -> None:
     """The message names the limit."""
     with pytest.raises(NotConfigured, match=name.lower()):
         bus_limits({f"STAGECAST_{name}": value})
+
+
+def test_the_seeds_channels_are_set_by_name() -> None:
+    """Another pattern, none at all, and tokens with their full text."""
+    assert seed_channels({}) == {"seed_full_text": False}
+    assert seed_channels({"STAGECAST_SEED_CHANNEL": "off"})["seed_channel"] is None
+    assert seed_channels({"STAGECAST_SEED_FULL_TEXT": "1"})["seed_full_text"] is True
+    pattern = "app:{project_id}:{stage_name}"
+    assert seed_channels({"STAGECAST_SEED_CHANNEL": pattern})["seed_channel"] == pattern
+
+
+@pytest.mark.parametrize("pattern", ["app", "app:{project_id}", "{0}", "{project_id}{", "{project_id}{stage}"])
+def test_a_channel_pattern_without_its_fields_is_refused(pattern: str) -> None:
+    """All projects and stages on one channel could not be told apart."""
+    with pytest.raises(NotConfigured, match="STAGECAST_SEED_CHANNEL"):
+        seed_channels({"STAGECAST_SEED_CHANNEL": pattern})

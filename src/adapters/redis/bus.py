@@ -258,10 +258,17 @@ async def _close(local: _Local) -> None:
     await local.link.aclose()
 
 
-def open_redis_bus(url: str, codec: EventCodec, limits: BusLimits) -> RedisBus:
+def open_redis_bus(
+    url: str,
+    codec: EventCodec,
+    limits: BusLimits,
+    *,
+    seed_channel: str | None = SEED_CHANNEL,
+    seed_full_text: bool = False,
+) -> RedisBus:
     """A bus for `redis://`, `rediss://` or `unix://`. Raises NotConfigured for a URL that is none."""
     try:
         parse_url(url)
     except ValueError as error:
         raise NotConfigured(f"{error}") from error
-    return RedisBus(codec, limits, connect_to(url))
+    return RedisBus(codec, limits, connect_to(url), seed_channel=seed_channel, seed_full_text=seed_full_text)
