@@ -131,7 +131,8 @@ def _serve(options: argparse.Namespace) -> int:
         )
     if not bus.capabilities.processes:
         print(f"stagecast: {url} reaches this process only: no other one can publish to it", file=sys.stderr)
-    sse.Server(sse.create_app(url, policy), options.host, options.port, started=_say_where).run()
+    app = sse.create_app(url, policy, allow_public=options.allow_public or None)
+    sse.Server(app, options.host, options.port, started=_say_where).run()
     return 0
 
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from stagecast.domain.access import AccessPolicy
 from stagecast.domain.bus import MessageBus
 
-from .access import configured_policy
+from .access import configured_policy, public_is_allowed
 from .cors import CorsSettings, configured_cors
 from .edge import Edge
 from .endpoint import StreamEndpoint
@@ -29,6 +29,7 @@ def create_app(
     settings: EdgeSettings | None = None,
     cors: CorsSettings | None = None,
     open_routes: bool = False,
+    allow_public: bool | None = None,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """The application; nothing is opened before its lifespan starts or, where nobody runs it, before a request comes.
@@ -36,6 +37,8 @@ def create_app(
     `bus` as `stagecast.entrypoints.sse.edge.Edge` takes it. Without a `policy` the one of STAGECAST_JWT_SECRET counts.
     With a policy all routes ask it, so that nothing leaks past it, unless `open_routes` leaves the seed's routes
     without authorisation open; without one only these are served and their twins under `stream/` answer 401.
+    Without a policy, connections to another address than loopback get 403, whatever server runs the application, unless
+    `allow_public` (None: STAGECAST_ALLOW_PUBLIC=1) says that everybody may see everything.
     Pages of the origins that `cors` names may read the streams; without it those of STAGECAST_CORS_ORIGINS.
     `routes` are served too. `app.state.edge` is the Edge: whoever mounts the application, whose lifespan then nobody
     runs, may close that. Raises NotConfigured for a secret or origins that cannot be used.
@@ -43,8 +46,9 @@ def create_app(
     edge = Edge(bus, settings or EdgeSettings())
     policy = policy or configured_policy()
     cors = cors or configured_cors()
-    plain = StreamEndpoint(edge, policy, cors, guarded=policy is not None and not open_routes)
-    guarded = StreamEndpoint(edge, policy, cors, guarded=True)
+    public = public_is_allowed() if allow_public is None else allow_public
+    plain = StreamEndpoint(edge, policy, cors, guarded=policy is not None and not open_routes, allow_public=public)
+    guarded = StreamEndpoint(edge, policy, cors, guarded=True, allow_public=public)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ from stagecast.domain.errors import (
 from stagecast.domain.positions import Position
 from stagecast.domain.topics import Topic
 
-from .access import token_of
+from .access import is_public, token_of
 from .cors import METHODS, CorsSettings
 from .edge import Edge
 from .refusals import come_back, problem, unauthenticated
@@ -35,9 +35,16 @@ class StreamEndpoint:
     """One kind of route: a request becomes a stream, or the answer that says why not."""
 
     def __init__(
-        self, edge: Edge, policy: AccessPolicy | None, cors: CorsSettings | None = None, *, guarded: bool
+        self,
+        edge: Edge,
+        policy: AccessPolicy | None,
+        cors: CorsSettings | None = None,
+        *,
+        guarded: bool,
+        allow_public: bool = False,
     ) -> None:
         self._edge, self._policy, self._cors, self._guarded = edge, policy, cors, guarded
+        self._allow_public = allow_public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answered(Request(scope, receive))  # the request is not kept while the stream lives
@@ -73,6 +80,8 @@ class StreamEndpoint:
         except InvalidTopic as error:
             return problem(400, str(error))
         access = None
+        if self._policy is None and not self._allow_public and is_public(request.scope):
+            return problem(403, "without an access policy only loopback is served: set STAGECAST_JWT_SECRET")
         if self._guarded:
             token = token_of(request)
             try:
