@@ -6,7 +6,6 @@ back in front of what waits.
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -14,6 +13,7 @@ from uuid import uuid4
 
 from attrs import field, frozen
 
+from . import backoff
 from .bus import Batch, MessageBus, Opened, Opening, Receipt
 from .errors import BusUnavailable, StagecastError
 from .events import Event
@@ -216,8 +216,8 @@ class Producer:
                 if failures == 0:
                     logger.warning("%s: the bus is away, events wait: %s", self._topic, error)
                 failures += 1
-                pause = min(0.05 * 2 ** min(failures, 10), LONGEST_PAUSE, self._bus.limits.lease / 4)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                longest = min(LONGEST_PAUSE, self._bus.limits.lease / 4)
+                await asyncio.sleep(backoff.pause(failures, longest))
             else:
                 if failures:
                     logger.info("%s: the bus is back", self._topic)

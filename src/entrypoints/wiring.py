@@ -1,4 +1,4 @@
-"""The composition root: the one place that knows concrete transports. Importing it creates nothing."""
+"""The composition root: the one place that chooses a transport. Importing it creates nothing."""
 
 import os
 import threading

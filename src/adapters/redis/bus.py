@@ -27,7 +27,7 @@ from stagecast.domain.events import (
     opens_run,
     slot_of,
 )
-from stagecast.domain.ledger import LAPSE_MESSAGES
+from stagecast.domain.ledger import LAPSE_MESSAGES, MICROSECOND
 from stagecast.domain.positions import Position
 from stagecast.domain.text import units
 from stagecast.domain.topics import Topic
@@ -38,7 +38,6 @@ from .state import Keys, position_of, snapshot_of
 from .subscription import Entry, RedisSubscription
 
 SEED_CHANNEL = "ai_story:project:{project_id}:stage:{stage_name}"
-MICROSECOND = 1_000_000
 
 
 @define(eq=False)

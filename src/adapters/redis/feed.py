@@ -7,11 +7,11 @@ the feed has brought: a lost last message before a silence is found too. The sam
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
+from stagecast.domain import backoff
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.leases import LeaseWatch
@@ -132,8 +132,7 @@ class Feed:
             finally:
                 self._connection = None
                 await connection.close()
-            pause = min(0.05 * 2 ** min(failures, 10), LONGEST_PAUSE)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(backoff.pause(failures, LONGEST_PAUSE))
 
     def _dispatch(self, kind: bytes, channel: bytes, data: bytes) -> None:
         project = channel[channel.find(b"{") + 1 : channel.rfind(b"}")].decode()

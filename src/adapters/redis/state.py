@@ -7,12 +7,12 @@ from attrs import frozen
 from stagecast.domain.bus import Snapshot
 from stagecast.domain.errors import InvalidPosition
 from stagecast.domain.events import Event
+from stagecast.domain.ledger import MICROSECOND
 from stagecast.domain.positions import Position
 from stagecast.domain.state import StageState
 from stagecast.domain.topics import Topic
 
 SCHEMA = 1
-MICROSECOND = 1_000_000
 
 
 @frozen

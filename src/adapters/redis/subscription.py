@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeAlias
 
+from stagecast.domain import backoff
 from stagecast.domain.bus import Delivery, Liveness, Published, ResetReason, Snapshot
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.events import Event
@@ -115,7 +115,7 @@ class RedisSubscription:
                 except BusUnavailable as error:
                     failures += 1
                     logger.debug("%s cannot be caught up yet: %s", self.topic, error)
-                    await asyncio.sleep(min(0.05 * 2 ** min(failures, 5), 1.0) * random.uniform(0.5, 1.0))  # noqa: S311
+                    await asyncio.sleep(backoff.pause(failures, longest=1.0))
             elif self._live:
                 self._take_live()
             else:

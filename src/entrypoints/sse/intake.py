@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
+from stagecast.domain import backoff
 from stagecast.domain.bus import Delivery, MessageBus, Subscription
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.positions import Position
@@ -64,8 +64,7 @@ class Intake:
                     "%s: the subscription failed and is made again: %s", self._topic.project, reason, exc_info=trace
                 )
             self._failures += 1
-            pause = min(0.05 * 2 ** min(self._failures, 10), LONGEST_PAUSE)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(backoff.pause(self._failures, LONGEST_PAUSE))
 
     async def _follow(self) -> None:
         async with self._bus.subscribe(self._topic, after=self._position()) as subscription:
