@@ -28,7 +28,7 @@ from stagecast.domain.bus import (
 )
 from stagecast.domain.errors import BusUnavailable, EventTooLarge, NotConfigured
 from stagecast.domain.events import TokenEmitted
-from stagecast.domain.leases import LeaseWatch
+from stagecast.domain.leases import LeaseWatch, RunKey, report_lapse
 from stagecast.domain.ledger import MICROSECOND, ProjectLedger
 from stagecast.domain.positions import Position
 from stagecast.domain.topics import Topic
@@ -193,7 +193,7 @@ class MemoryBus:
 
     def look(self) -> None:
         """End the runs whose leases have lapsed and drop the projects whose time is over, at most once an interval."""
-        changed = []
+        ended: list[tuple[RunKey, dict[str, int]]] = []
         with self._lock:
             now = self._monotonic()
             if self._closed or now - self._looked < self.look_interval:
@@ -208,10 +208,11 @@ class MemoryBus:
                     key, beats = (project, stage, run), {producer: lease.beat for producer, lease in leases.items()}
                     seen.add(key)
                     if (not beats or self._watch.lapsed(key, beats)) and ledger.lapse(stage, run, beats, self._now()):
-                        changed.append(project)
+                        ended.append((key, beats))
             self._watch.keep(seen)
-        for project in changed:
-            self._wake(project)
+        for key, beats in ended:
+            report_lapse(key, beats)
+            self._wake(key[0])
 
     def liveness(self, topic: Topic) -> Liveness:
         """Which of the topic's stages somebody holds a lease on."""

@@ -1,10 +1,21 @@
 """Who watches leases, and when one has lapsed. Knows no clock but the monotonic one of its own process."""
 
+import logging
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from attrs import Factory, define
 
+logger = logging.getLogger("stagecast.leases")
+
 RunKey: TypeAlias = tuple[str, str, str]
+
+
+def report_lapse(key: RunKey, beats: Mapping[str, object]) -> None:
+    """Say in the log that this process has ended the run `key`; without `beats` it waited for its start."""
+    project, stage, run = key
+    reason = "its lease was not renewed" if beats else "nobody began it before its deadline"
+    logger.warning("%s/%s: run %s is ended: %s", project, stage, run, reason)
 
 
 @define

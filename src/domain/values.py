@@ -24,9 +24,14 @@ def plain(value: object, where: str) -> JSON:
 
     NaN and infinities become null and lone surrogates U+FFFD, each with a warning in the log. Decimal, Fraction,
     dates, UUID, Enum, sets, tuples and numpy's scalars and arrays take their plain form; an int beyond 64 bits becomes
-    text (no JSON reader keeps it exactly). Raises InvalidEvent for anything else.
+    text (no JSON reader keeps it exactly). Raises InvalidEvent for anything else, also where the value's own code does.
     """
-    return _plain(value, where, 0)
+    try:
+        return _plain(value, where, 0)
+    except InvalidEvent:
+        raise
+    except Exception as error:
+        raise InvalidEvent(f"{where} cannot be read: its own code raised {type(error).__name__}") from error
 
 
 def _plain(value: object, where: str, depth: int) -> JSON:

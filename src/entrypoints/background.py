@@ -23,7 +23,7 @@ from stagecast.domain.bus import MessageBus
 from stagecast.domain.errors import BusUnavailable, NotConfigured
 from stagecast.domain.publishing import StagePublisher
 
-from .wiring import shared_bus
+from .wiring import checked, shared_bus
 
 logger = logging.getLogger("stagecast.background")
 
@@ -155,7 +155,7 @@ def background() -> Background:
 def bus_of(bus: str | MessageBus | None) -> MessageBus:
     """The bus that a caller means by its URL, by itself, or by the configuration. Raises NotConfigured."""
     global _has_warned
-    found = shared_bus(bus) if bus is None or isinstance(bus, str) else bus
+    found = shared_bus(bus) if bus is None or isinstance(bus, str) else checked(bus)
     if _is_forked and not found.capabilities.processes and not _has_warned:
         _has_warned = True
         logger.warning(

@@ -5,7 +5,7 @@
         for token in generate(prompt):
             self.publisher.publish_token(token)
 
-The bus is `app.conf.stagecast_bus` (a URL or a bus), else the environment's (`stagecast.adapters.settings`).
+The bus is `app.conf.stagecast_bus` (a URL or a bus), else the configured one (`stagecast.entrypoints.configuration`).
 
 * **Run.** Its id is the task's, or the group's for a group's members; each execution is an attempt that fences the one
   before. `queued` is published before the message is sent, `processing` at the start.
@@ -186,6 +186,7 @@ class StageTask(celery.Task[Any, Any]):
         except (RunCancelled, RunSuperseded) as error:
             if request.called_directly:
                 raise
+            logger.info("%s: the task is not executed: %s", topic, error)
             stored = not (request.is_eager or self.ignore_result)
             self.backend.mark_as_revoked(request.id or "", str(error), request=request, store_result=stored)
             raise Ignore(str(error)) from error

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import stagecast
-from stagecast.adapters import settings
 from stagecast.domain.errors import NotConfigured
+from stagecast.entrypoints import configuration
 
 REFUSED = 2
 """The exit code for a wrong command line or configuration."""
@@ -115,19 +115,19 @@ def _seconds(text: str) -> float:
 
 
 def _variables() -> str:
-    return ", ".join(settings.BUS_VARIABLES)
+    return ", ".join([configuration.variable_of("bus"), *configuration.SEED_VARIABLES])
 
 
 def _serve(options: argparse.Namespace) -> int:
     from stagecast.entrypoints import sse, wiring
 
-    url = options.bus or settings.bus_url()
+    url = options.bus or configuration.bus_url()
     bus = wiring.open_bus(url)
     policy = sse.configured_policy()
     if not (options.allow_public or policy or sse.is_loopback(options.host)):
         return _refuse(
             f"{options.host} can be reached from other machines, and no access policy protects the streams: "
-            f"set {sse.SECRET_VARIABLE}, or allow it with --allow-public"
+            f"set {configuration.variable_of('jwt.secret')}, or allow it with --allow-public"
         )
     if not bus.capabilities.processes:
         print(f"stagecast: {url} reaches this process only: no other one can publish to it", file=sys.stderr)

@@ -7,10 +7,11 @@ from importlib.metadata import entry_points
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from stagecast.adapters import settings
 from stagecast.adapters.codec import JsonCodec
 from stagecast.domain.bus import BusLimits, EventCodec, MessageBus
 from stagecast.domain.errors import NotConfigured
+
+from . import configuration
 
 TRANSPORTS = "stagecast.transports"
 """The entry-point group of third parties' transports: name = URL scheme, value = a `Builder`."""
@@ -30,7 +31,8 @@ def _open_memory(url: str, codec: EventCodec, limits: BusLimits) -> MessageBus:
 def _open_redis(url: str, codec: EventCodec, limits: BusLimits) -> MessageBus:
     from stagecast.adapters.redis.bus import open_redis_bus
 
-    return open_redis_bus(url, codec, limits, **settings.seed_channels())
+    configured = configuration.current()
+    return open_redis_bus(url, codec, limits, configured.redis, configured.seed)
 
 
 _BUILDERS: dict[str, Builder] = {
@@ -50,12 +52,14 @@ def open_bus(url: str, limits: BusLimits | None = None) -> MessageBus:
 
     Raises NotConfigured for an unknown scheme or a missing package, and says what to install.
     """
+    if not isinstance(url, str):
+        raise _no_bus(url)
     try:
         scheme = urlsplit(url).scheme
-    except ValueError as error:
-        raise NotConfigured(f"not the URL of a bus: {error}") from error
+    except ValueError:  # its message can hold a part of a password
+        raise NotConfigured("not the URL of a bus; what is special in a password must be percent-encoded") from None
     try:
-        return _builder(scheme)(url, CODEC, limits or settings.bus_limits())
+        return _builder(scheme)(url, CODEC, limits or configuration.current().limits)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(scheme)
         advice = f"pip install 'stagecast[{extra}]'" if extra else f"install {error.name}"
@@ -64,12 +68,26 @@ def open_bus(url: str, limits: BusLimits | None = None) -> MessageBus:
 
 def shared_bus(url: str | None = None) -> MessageBus:
     """The process's one bus for `url`, or for the configured one. A forked child gets its own."""
-    url = url or settings.bus_url()
+    url = url or configuration.bus_url()
     with _shared_lock:
         key = (os.getpid(), url)
         if key not in _shared:
             _shared[key] = open_bus(url)
         return _shared[key]
+
+
+def checked(bus: MessageBus) -> MessageBus:
+    """`bus`, if it is one. Raises NotConfigured for anything else that was given for one, such as a Redis client."""
+    if all(callable(getattr(bus, name, None)) for name in ("open_run", "publish", "subscribe")):
+        return bus
+    raise _no_bus(bus)
+
+
+def _no_bus(given: object) -> NotConfigured:
+    kind = f"{type(given).__module__}.{type(given).__qualname__}"
+    return NotConfigured(
+        f"a {kind} is no bus: give the URL of its server, for example redis://localhost:6379/0, or what open_bus gives"
+    )
 
 
 def _builder(scheme: str) -> Builder:

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from stagecast.adapters.codec import JsonCodec
 from stagecast.adapters.redis.bus import RedisBus, open_redis_bus
 from stagecast.adapters.redis.link import connect_to
+from stagecast.adapters.redis.settings import SeedChannels
 from stagecast.domain.bus import BusLimits, Published, Snapshot
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.events import StageCompleted, TokenEmitted
@@ -108,7 +109,7 @@ async def test_the_seeds_channels_carry_the_seeds_messages_once(redis_server: Re
 async def test_tokens_for_readers_of_old_carry_full_text(redis_server: RedisServer) -> None:
     """With the setting, tokens on the seed's channel carry the whole text so far."""
     async with (
-        redis_bus(redis_server, seed_full_text=True) as bus,
+        redis_bus(redis_server, seed=SeedChannels(full_text=True)) as bus,
         Redis.from_url(redis_server.url, protocol=2) as foreign,
         foreign.pubsub(ignore_subscribe_messages=True) as reader,
     ):
@@ -128,7 +129,7 @@ async def test_tokens_for_readers_of_old_carry_full_text(redis_server: RedisServ
 async def test_nothing_is_published_to_the_seeds_channels_where_they_are_off(redis_server: RedisServer) -> None:
     """Without seed channels a foreign reader gets nothing."""
     async with (
-        redis_bus(redis_server, seed_channel=None) as bus,
+        redis_bus(redis_server, seed=SeedChannels(channel="off")) as bus,
         Redis.from_url(redis_server.url, protocol=2) as foreign,
         foreign.pubsub() as reader,
     ):

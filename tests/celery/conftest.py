@@ -84,7 +84,7 @@ def running_worker(
         command += ["--concurrency", "4", "--hostname", f"{queue}@here", "--loglevel", "INFO"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *arguments]
         if lease is not None:
-            environment["STAGECAST_LEASE"] = str(lease)
+            environment["STAGECAST_LIMITS_LEASE"] = str(lease)
         given = {"TEST_BROKER": url, "TEST_QUEUE": queue, "STAGECAST_BUS": url, **environment}
         with log_file.open("wb") as log:
             process = subprocess.Popen(

@@ -128,11 +128,11 @@ class FakeBackend(_Handles):
         self._server = fakeredis.FakeServer(version=(7, 0))
         super().__init__(self._client)
 
-    def _client(self, *, max_connections: int, socket_timeout: float | None) -> Redis:
+    def _client(self, *, max_connections: int) -> Redis:
         return fakeredis.FakeAsyncRedis(server=self._server, version=(7, 0))
 
     async def lose_everything(self) -> None:
-        await self._client(max_connections=1, socket_timeout=None).flushall()
+        await self._client(max_connections=1).flushall()
 
     async def connections(self) -> int:
         return 0

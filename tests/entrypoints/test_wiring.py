@@ -41,7 +41,7 @@ def test_schemes_name_buses(url: str, kind: type) -> None:
 
 def test_limits_are_the_environments_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """An argument wins over STAGECAST_* variables."""
-    monkeypatch.setenv("STAGECAST_LOG_LENGTH", "77")
+    monkeypatch.setenv("STAGECAST_LIMITS_LOG_LENGTH", "77")
     assert wiring.open_bus("memory://").limits.log_length == 77
     assert wiring.open_bus("memory://", BusLimits(log_length=99)).limits.log_length == 99
 

@@ -14,6 +14,7 @@ import redis
 from stagecast import RedisStreamPublisher, RedisStreamSubscriber
 from stagecast.adapters.redis.bus import RedisBus
 from stagecast.adapters.redis.link import connect_to
+from stagecast.adapters.redis.settings import SeedChannels
 from stagecast.domain.bus import BusLimits
 from stagecast.entrypoints.background import background
 from stagecast.entrypoints.wiring import CODEC
@@ -220,8 +221,8 @@ def test_debug_logging_tells_no_content(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_the_raw_channel_carries_full_text_on_request(own: Any, configured: RedisServer) -> None:
-    """With `seed_full_text` readers of old get what they are used to, through the publisher of old."""
-    bus = RedisBus(CODEC, BusLimits(), connect_to(configured.url), seed_full_text=True)
+    """With `full_text` readers of old get what they are used to, through the publisher of old."""
+    bus = RedisBus(CODEC, BusLimits(), connect_to(configured.url), seed=SeedChannels(full_text=True))
     texts: list[str] = []
     try:
         with own.pubsub(ignore_subscribe_messages=True) as reader, RedisStreamPublisher(PROJECT, STAGE, bus=bus) as one:

@@ -8,7 +8,7 @@ from stagecast.adapters.jwt import JwtAccessPolicy
 from stagecast.adapters.memory import MemoryBus
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.errors import BusUnavailable, NotConfigured
-from stagecast.entrypoints.sse import CorsSettings, EdgeSettings, configured_cors, create_app
+from stagecast.entrypoints.sse import CorsSettings, EdgeSettings, create_app
 from stagecast.entrypoints.wiring import CODEC
 from tests.sse.browser import Response, project_path, request, stage_path
 from tests.sse.flaky import FlakyBus
@@ -217,24 +217,6 @@ def test_what_browsers_send_is_taken(origin: str) -> None:
     assert CorsSettings(origins=[origin]).allows(origin)
 
 
-@pytest.mark.parametrize(
-    ("environment", "reason"),
-    [
-        ({"STAGECAST_CORS_ORIGINS": "*", "STAGECAST_CORS_CREDENTIALS": "1"}, "exact origins"),
-        ({"STAGECAST_CORS_ORIGINS": "null", "STAGECAST_CORS_CREDENTIALS": "1"}, "exact origins"),
-        ({"STAGECAST_CORS_CREDENTIALS": "1"}, "STAGECAST_CORS_ORIGINS"),
-        ({"STAGECAST_CORS_ORIGINS": f"*,{PAGE}"}, "not both"),
-        ({"STAGECAST_CORS_ORIGINS": f"{PAGE}/"}, "STAGECAST_CORS_ORIGINS"),
-        ({"STAGECAST_CORS_ORIGINS": PAGE, "STAGECAST_CORS_CREDENTIALS": "yes"}, "0 or 1"),
-    ],
-)
-def test_an_impossible_environment_is_refused(environment: dict[str, str], reason: str) -> None:
-    """It names the variable, and what to do."""
-    with pytest.raises(NotConfigured, match="STAGECAST_CORS") as caught:
-        configured_cors(environment)
-    assert reason in str(caught.value)
-
-
 def test_the_server_does_not_start_with_it() -> None:
     """Exit code 2, with the reason."""
     code, _, error = stagecast_says(
@@ -245,8 +227,7 @@ def test_the_server_does_not_start_with_it() -> None:
 
 
 def test_nothing_configured_is_nothing_allowed() -> None:
-    """Unset, empty and off."""
-    assert configured_cors({}) is None
-    assert configured_cors({"STAGECAST_CORS_ORIGINS": " , ", "STAGECAST_CORS_CREDENTIALS": "0"}) is None
-    with pytest.raises(NotConfigured, match="at least one"):
-        CorsSettings(origins=[])
+    """No origin is allowed, and credentials without one are refused."""
+    assert not CorsSettings().allows(PAGE)
+    with pytest.raises(NotConfigured, match="exact origins"):
+        CorsSettings(credentials=True)

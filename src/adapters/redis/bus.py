@@ -27,17 +27,19 @@ from stagecast.domain.events import (
     opens_run,
     slot_of,
 )
+from stagecast.domain.leases import report_lapse
 from stagecast.domain.ledger import LAPSE_MESSAGES, MICROSECOND
 from stagecast.domain.positions import Position
 from stagecast.domain.text import units
 from stagecast.domain.topics import Topic
 
 from .feed import Feed
-from .link import Argument, Connect, Link, connect_to
+from .link import DEFAULTS, Argument, Connect, Link, connect_to
+from .settings import NO_CHANNEL, ConnectionSettings, SeedChannels
 from .state import Keys, position_of, snapshot_of
 from .subscription import Entry, RedisSubscription
 
-SEED_CHANNEL = "ai_story:project:{project_id}:stage:{stage_name}"
+SEED_CHANNELS = SeedChannels()
 
 
 @define(eq=False)
@@ -68,9 +70,7 @@ class RedisBus:
     """`stagecast.domain.bus.MessageBus` on Redis 7.0 or newer, or Valkey.
 
     It connects at its first use. Each event loop that uses it gets three connections of its own; a forked child begins
-    anew. `seed_channel` is the pattern of the channels that foreign readers of the seed's module listen on, None for
-    none; with `seed_full_text` tokens carry `full_text` there, as readers of old expect, at a cost that grows with
-    the text.
+    anew. `seed` says what readers of the seed's channels get.
     """
 
     capabilities = Capabilities(persistent=True)
@@ -80,15 +80,15 @@ class RedisBus:
         codec: EventCodec,
         limits: BusLimits,
         connect: Connect,
+        settings: ConnectionSettings = DEFAULTS,
+        seed: SeedChannels = SEED_CHANNELS,
         *,
-        seed_channel: str | None = SEED_CHANNEL,
-        seed_full_text: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.codec = codec
         self.limits = limits
-        self._connect = connect
-        self._seed_channel, self._seed_full_text = seed_channel, seed_full_text
+        self._connect, self._settings = connect, settings
+        self._seed = seed
         self._clock = clock
         self._locals: WeakKeyDictionary[asyncio.AbstractEventLoop, _Local] = WeakKeyDictionary()
         self._closed = False
@@ -162,14 +162,14 @@ class RedisBus:
     async def _ledger(self, command: str, topic: Topic, arguments: Sequence[Argument]) -> Any:
         stage = topic.one_stage
         keys = Keys(topic.project)
-        seed = self._seed_channel
+        seed = self._seed.channel
         opened = RunOpened(project=topic.project, stage=stage, timestamp=self._clock(), run="", attempt=0, fresh=True)
         common: list[Argument] = [
             command,
             stage,
             keys.feed,
-            seed.format(project_id=topic.project, stage_name=stage) if seed else "",
-            int(self._seed_full_text),
+            seed.format(project_id=topic.project, stage_name=stage) if seed != NO_CHANNEL else "",
+            int(self._seed.full_text),
             self.limits.log_length,
             int(self.limits.time_to_live * 1000),
             int(self.limits.queue_deadline * MICROSECOND),
@@ -214,7 +214,8 @@ class RedisBus:
         topic = Topic(project, stage)
         lines = [self._failure(topic, "lease"), self._failure(topic, "timeout")]
         pairs = [text for pair in beats.items() for text in pair]
-        await self._ledger("lapse", topic, [run, *lines, *pairs])
+        if await self._ledger("lapse", topic, [run, *lines, *pairs]):
+            report_lapse((project, stage, run), beats)
 
     def _local(self) -> _Local:
         """The running loop's connections."""
@@ -223,7 +224,7 @@ class RedisBus:
         loop = asyncio.get_running_loop()
         local = self._locals.get(loop)
         if local is None:
-            link = Link(self._connect)
+            link = Link(self._connect, self._settings)
             local = _Local(self, link, Feed(link, self.limits, self._lapse, self._clock), set())
             self._locals[loop] = local
         return local
@@ -261,13 +262,14 @@ def open_redis_bus(
     url: str,
     codec: EventCodec,
     limits: BusLimits,
-    *,
-    seed_channel: str | None = SEED_CHANNEL,
-    seed_full_text: bool = False,
+    settings: ConnectionSettings = DEFAULTS,
+    seed: SeedChannels = SEED_CHANNELS,
 ) -> RedisBus:
     """A bus for `redis://`, `rediss://` or `unix://`. Raises NotConfigured for a URL that is none."""
     try:
         parse_url(url)
     except ValueError as error:
-        raise NotConfigured(f"{error}") from error
-    return RedisBus(codec, limits, connect_to(url), seed_channel=seed_channel, seed_full_text=seed_full_text)
+        # urllib's own message about a port can hold a part of a password.
+        reason = str(error) if str(error).startswith("Invalid value for") else "not the URL of a Redis"
+        raise NotConfigured(f"{reason}; what is special in a password must be percent-encoded") from None
+    return RedisBus(codec, limits, connect_to(url, settings), settings, seed)

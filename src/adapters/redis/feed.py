@@ -17,7 +17,7 @@ from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.leases import LeaseWatch
 from stagecast.domain.positions import Position
 
-from .link import CONNECT_TIMEOUT, FeedConnection, Link
+from .link import FeedConnection, Link
 from .state import Keys, position_of
 
 logger = logging.getLogger("stagecast.redis")
@@ -75,7 +75,7 @@ class Feed:
             elif first and self._connection is not None:
                 with suppress(BusUnavailable):  # the reader meets the same failure and reports it
                     await self._connection.send("SUBSCRIBE", Keys(project).feed)
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(self._link.settings.connect_timeout):
                 await asyncio.shield(confirmed)
         except TimeoutError:
             await self.leave(project, member)
@@ -114,14 +114,16 @@ class Feed:
         while True:
             connection = FeedConnection(self._link.connect)
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
+                async with asyncio.timeout(self._link.settings.connect_timeout):
                     await connection.open()
                     await connection.send("SUBSCRIBE", *(Keys(project).feed for project in self._members))
                 self._connection = connection
                 while True:
                     async with asyncio.timeout(2 * self._interval + 1):  # pings are answered more often
                         kind, channel, data = await connection.receive()
-                    failures = 0
+                    if failures:
+                        logger.info("the feed is back")
+                        failures = 0
                     self._dispatch(kind, channel, data)
             except (BusUnavailable, TimeoutError) as error:
                 reason = str(error) or "a ping was not answered"

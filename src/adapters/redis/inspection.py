@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from stagecast.domain.errors import BusUnavailable
 
-from .link import COMMAND_TIMEOUT, OLDEST_SERVER, connect_to, translated
+from .link import OLDEST_SERVER, connect_to, translated
 from .state import Keys
 
 PREFIX = "stagecast:"
@@ -122,7 +122,7 @@ async def forget(url: str, project: str, stage: str) -> None:
 
 @asynccontextmanager
 async def _client(url: str) -> AsyncIterator["Redis"]:
-    client = connect_to(url)(max_connections=1, socket_timeout=COMMAND_TIMEOUT)
+    client = connect_to(url)(max_connections=1)
     try:
         yield client
     finally:

@@ -21,12 +21,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from stagecast.domain.errors import BusUnavailable, NotConfigured
 
+from .settings import ConnectionSettings
+
 logger = logging.getLogger("stagecast.redis")
 
-CONNECT_TIMEOUT = 5.0
-COMMAND_TIMEOUT = 5.0
-"""Seconds."""
-COMMAND_CONNECTIONS = 2
+DEFAULTS = ConnectionSettings()
 OLDEST_SERVER = (7, 0)
 
 Argument: TypeAlias = bytes | str | int
@@ -37,38 +36,38 @@ _Answer = TypeVar("_Answer")
 class Connect(Protocol):
     """Makes a client. It must give bytes (no decoding) and not connect yet."""
 
-    def __call__(self, *, max_connections: int, socket_timeout: float | None) -> "Redis": ...
+    def __call__(self, *, max_connections: int) -> "Redis": ...
 
 
-def connect_to(url: str) -> Connect:
+def connect_to(url: str, settings: ConnectionSettings = DEFAULTS) -> Connect:
     """Clients for a Redis URL; options in the URL's query win over ours."""
 
-    def connect(*, max_connections: int, socket_timeout: float | None) -> "Redis":
+    def connect(*, max_connections: int) -> "Redis":
         # A command may safely be sent twice (the script skips what it has), so a pooled connection that the server has
         # closed in the meantime costs one quiet retry.
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=max_connections,
-            timeout=COMMAND_TIMEOUT,
-            socket_timeout=socket_timeout,
-            socket_connect_timeout=CONNECT_TIMEOUT,
+            timeout=settings.command_timeout,
+            socket_timeout=settings.command_timeout,
+            socket_connect_timeout=settings.connect_timeout,
             socket_keepalive=True,
-            decode_responses=False,
             protocol=2,
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             client_name="stagecast",
         )
+        pool.connection_kwargs["decode_responses"] = False  # whatever the URL says: we decode
         return Redis(connection_pool=pool)
 
     return connect
 
 
 class Link:
-    """Commands and the two scripts, on at most `COMMAND_CONNECTIONS` connections."""
+    """Commands and the two scripts, on the connections of one pool."""
 
-    def __init__(self, connect: Connect) -> None:
-        self.connect = connect
-        self._client = connect(max_connections=COMMAND_CONNECTIONS, socket_timeout=COMMAND_TIMEOUT)
+    def __init__(self, connect: Connect, settings: ConnectionSettings) -> None:
+        self.connect, self.settings = connect, settings
+        self._client = connect(max_connections=settings.max_connections)
         folder = files(__package__ or "")
         self._ledger = self._client.register_script((folder / "ledger.lua").read_text())
         self._snapshot = self._client.register_script((folder / "snapshot.lua").read_text())
@@ -143,7 +142,7 @@ class FeedConnection:
     """One plain connection in subscribed state."""
 
     def __init__(self, connect: Connect) -> None:
-        self._client = connect(max_connections=1, socket_timeout=COMMAND_TIMEOUT)
+        self._client = connect(max_connections=1)
         self._connection: AbstractConnection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
 
     async def open(self) -> None:

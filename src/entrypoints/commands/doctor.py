@@ -11,10 +11,9 @@ from uuid import uuid4
 
 from attrs import asdict
 
-from stagecast.adapters import settings
 from stagecast.domain.bus import MessageBus
 from stagecast.domain.errors import BusUnavailable, NotConfigured, StagecastError
-from stagecast.entrypoints import wiring
+from stagecast.entrypoints import configuration, wiring
 from stagecast.entrypoints.publishers import RedisStreamPublisher
 from stagecast.entrypoints.subscribers import RedisStreamSubscriber
 
@@ -38,9 +37,9 @@ def main(options: argparse.Namespace) -> int:
 def examined(bus: str | None, server: str | None) -> Iterator[Finding]:
     """The findings, each as soon as it is there."""
     try:
-        url = bus or settings.bus_url()
+        url = bus or configuration.bus_url()
         opened = wiring.shared_bus(url)
-        limits = settings.bus_limits()
+        limits = configuration.current().limits
     except NotConfigured as error:
         yield Finding("configured", "problem", str(error), "name a bus by --bus or STAGECAST_BUS")
         return

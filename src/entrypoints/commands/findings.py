@@ -70,7 +70,10 @@ def _memory(server: "Server") -> Finding:
         advice = "all keys of stagecast have a TTL, so runs in progress can be evicted: prefer noeviction"
         return Finding(check, "warning", found, advice)
     if used is not None and used > _FULL * limit:
-        advice = "writes are soon refused: raise maxmemory, or lower STAGECAST_TIME_TO_LIVE or STAGECAST_LOG_LENGTH"
+        advice = (
+            "writes are soon refused: raise maxmemory, or lower STAGECAST_LIMITS_TIME_TO_LIVE "
+            "or STAGECAST_LIMITS_LOG_LENGTH"
+        )
         return Finding(check, "warning", f"{found}, {used} used", advice)
     return Finding(check, "ok", found)
 

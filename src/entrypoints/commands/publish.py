@@ -6,10 +6,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stagecast.adapters import settings
 from stagecast.domain.errors import InvalidEvent, InvalidTopic, NotConfigured, StagecastError
 from stagecast.domain.events import JSON
-from stagecast.entrypoints import wiring
+from stagecast.entrypoints import configuration, wiring
 from stagecast.entrypoints.publishers import RedisStreamPublisher
 
 FAILED = 1
@@ -24,7 +23,7 @@ _KNOWN = frozenset(
 def main(options: argparse.Namespace) -> int:
     """Send it; the exit code. `options`: project, stage, type, values, bus, timeout."""
     fields = fields_of(options.values)
-    url = options.bus or settings.bus_url()
+    url = options.bus or configuration.bus_url()
     if not wiring.shared_bus(url).capabilities.processes:
         raise NotConfigured(f"{url} reaches this process only: nobody else would see the event")
     try:

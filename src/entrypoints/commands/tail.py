@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import Factory, define
 
-from stagecast.adapters import settings
 from stagecast.domain.errors import BusUnavailable, InvalidTopic, NotConfigured
 from stagecast.domain.events import JSON
-from stagecast.entrypoints import wiring
+from stagecast.entrypoints import configuration, wiring
 from stagecast.entrypoints.subscribers import RedisStreamSubscriber
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class View(Protocol):
 
 def main(options: argparse.Namespace) -> int:
     """Follow until the end; the exit code. `options`: project, stage, bus, json, timeout."""
-    url = options.bus or settings.bus_url()
+    url = options.bus or configuration.bus_url()
     if not wiring.shared_bus(url).capabilities.processes:
         raise NotConfigured(f"{url} reaches this process only: there is nothing to follow from here")
     try:

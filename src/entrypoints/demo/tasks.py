@@ -9,9 +9,9 @@ from typing import Any
 
 from celery import Celery, chain, signals
 
-from stagecast.adapters import settings
 from stagecast.domain.bus import MessageBus
 from stagecast.domain.errors import NotConfigured
+from stagecast.entrypoints import configuration
 from stagecast.entrypoints.background import bus_of
 from stagecast.entrypoints.celery import StageTask
 
@@ -24,7 +24,7 @@ QUEUE = "stagecast-demo"
 
 def _broker() -> str | None:
     try:
-        return settings.bus_url()
+        return configuration.bus_url()
     except NotConfigured:
         return None
 

@@ -5,7 +5,7 @@ python -m uvicorn --factory stagecast.entrypoints.demo.web:create_app
 
 from starlette.applications import Starlette
 
-from stagecast.adapters import settings
+from stagecast.entrypoints import configuration
 
 from . import config, tasks
 from .app import create_demo_app
@@ -13,4 +13,4 @@ from .app import create_demo_app
 
 def create_app() -> Starlette:
     """The application, configured by the environment. Raises NotConfigured."""
-    return create_demo_app(settings.bus_url(), tasks.start, config.setting("Redis and a Celery worker"))
+    return create_demo_app(configuration.bus_url(), tasks.start, config.setting("Redis and a Celery worker"))

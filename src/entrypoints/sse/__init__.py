@@ -11,33 +11,28 @@ from stagecast.domain.errors import NotConfigured
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from .access import SECRET_VARIABLE, configured_policy
+    from .access import configured_policy
     from .asgi import create_app
-    from .cors import CorsSettings, configured_cors
     from .server import Server, is_loopback
-    from .settings import EdgeSettings
+    from .settings import CorsSettings, EdgeSettings
 
     app: Starlette
 
 __all__ = [
-    "SECRET_VARIABLE",
     "CorsSettings",
     "EdgeSettings",
     "Server",
     "app",
-    "configured_cors",
     "configured_policy",
     "create_app",
     "is_loopback",
 ]
 
 _HOMES = {
-    "SECRET_VARIABLE": "access",
     "configured_policy": "access",
     "app": "asgi",
     "create_app": "asgi",
-    "CorsSettings": "cors",
-    "configured_cors": "cors",
+    "CorsSettings": "settings",
     "Server": "server",
     "is_loopback": "server",
     "EdgeSettings": "settings",

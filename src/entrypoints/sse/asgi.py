@@ -10,13 +10,13 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from stagecast.domain.access import AccessPolicy
 from stagecast.domain.bus import MessageBus
+from stagecast.entrypoints import configuration
 
-from .access import configured_policy, public_is_allowed
-from .cors import CorsSettings, configured_cors
+from .access import configured_policy
 from .edge import Edge
 from .endpoint import StreamEndpoint
 from .refusals import on_http_exception
-from .settings import EdgeSettings
+from .settings import CorsSettings, EdgeSettings
 
 PROJECT = "/api/v1/sse/projects/{project_id}/"
 STAGE = "/api/v1/sse/projects/{project_id}/stages/{stage_name}/"
@@ -34,19 +34,21 @@ def create_app(
 ) -> Starlette:
     """The application; nothing is opened before its lifespan starts or, where nobody runs it, before a request comes.
 
-    `bus` as `stagecast.entrypoints.sse.edge.Edge` takes it. Without a `policy` the one of STAGECAST_JWT_SECRET counts.
+    What is not given is taken from the configuration (`stagecast.entrypoints.configuration`); `bus` is what
+    `stagecast.entrypoints.sse.edge.Edge` takes.
     With a policy all routes ask it, so that nothing leaks past it, unless `open_routes` leaves the seed's routes
     without authorisation open; without one only these are served and their twins under `stream/` answer 401.
     Without a policy, connections to another address than loopback get 403, whatever server runs the application, unless
-    `allow_public` (None: STAGECAST_ALLOW_PUBLIC=1) says that everybody may see everything.
-    Pages of the origins that `cors` names may read the streams; without it those of STAGECAST_CORS_ORIGINS.
+    `allow_public` says that everybody may see everything.
+    Pages of the origins that `cors` names may read the streams.
     `routes` are served too. `app.state.edge` is the Edge: whoever mounts the application, whose lifespan then nobody
     runs, may close that. Raises NotConfigured for a secret or origins that cannot be used.
     """
-    edge = Edge(bus, settings or EdgeSettings())
+    configured = configuration.current()
+    edge = Edge(bus, settings or configured.sse)
     policy = policy or configured_policy()
-    cors = cors or configured_cors()
-    public = public_is_allowed() if allow_public is None else allow_public
+    cors = cors or configured.cors
+    public = configured.allow_public if allow_public is None else allow_public
     plain = StreamEndpoint(edge, policy, cors, guarded=policy is not None and not open_routes, allow_public=public)
     guarded = StreamEndpoint(edge, policy, cors, guarded=True, allow_public=public)
 

@@ -3,9 +3,8 @@
 import asyncio
 import threading
 
-from stagecast.adapters import settings as environment
 from stagecast.domain.bus import MessageBus
-from stagecast.entrypoints import wiring
+from stagecast.entrypoints import configuration, wiring
 
 from .hub import Hub
 from .settings import EdgeSettings
@@ -15,19 +14,18 @@ from .shutdown import SignalChain
 class Edge:
     """Opens bus and hub at the first use, nothing before; closes only what it opened.
 
-    `bus` is a bus, which stays its owner's, or a URL; None stands for the configured URL
-    (`stagecast.adapters.settings.bus_url`). A bus that lives within the process is the process's shared one, so that
-    its publishers are seen.
+    `bus` is a bus, which stays its owner's, or a URL; None stands for the configured URL. A bus that lives within the
+    process is the process's shared one, so that its publishers are seen.
     """
 
     def __init__(self, bus: MessageBus | str | None, settings: EdgeSettings) -> None:
-        self._given = bus
+        self._given = bus if isinstance(bus, str | None) else wiring.checked(bus)
         self._settings = settings
         self._bus: MessageBus | None = None
         self._owned = False
         self._hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
         self._lock = threading.Lock()
-        self._signals = SignalChain(self.drain)
+        self._signals = SignalChain(self.drain, self._quiet)
 
     def hub(self) -> Hub:
         """The running event loop's hub. Raises NotConfigured where the bus cannot be opened."""
@@ -37,7 +35,7 @@ class Edge:
                 for stale in [one for one in self._hubs if one.is_closed()]:
                     del self._hubs[stale]
                 hub = self._hubs[loop] = Hub(self._opened(), self._settings)
-                self._signals.install()
+                self._signals.install(loop)
         return hub
 
     def drain(self) -> None:
@@ -59,10 +57,14 @@ class Edge:
         if bus is not None and owned:
             await bus.aclose()
 
+    def _quiet(self) -> bool:
+        """Whether no stream is left. Called by the main thread's loop; others' hubs may change meanwhile."""
+        return not any(channel.viewers for hub in list(self._hubs.values()) for channel in list(hub.channels.values()))
+
     def _opened(self) -> MessageBus:
         if self._bus is None:
             if isinstance(self._given, str | None):
-                self._bus, self._owned = _open(self._given or environment.bus_url())
+                self._bus, self._owned = _open(self._given or configuration.bus_url())
             else:
                 self._bus = self._given
         return self._bus

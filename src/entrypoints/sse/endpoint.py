@@ -20,13 +20,16 @@ from stagecast.domain.positions import Position
 from stagecast.domain.topics import Topic
 
 from .access import is_public, token_of
-from .cors import METHODS, CorsSettings
+from .cors import METHODS, allowing, preflight
 from .edge import Edge
-from .refusals import come_back, problem, unauthenticated
+from .refusals import come_back, refused, unauthenticated
 from .response import EventStream, Stream
+from .settings import CorsSettings
 from .viewer import Draining, Finished, TooManyViewers, UnknownRun, ViewRequest
 
 logger = logging.getLogger("stagecast.sse")
+
+NO_OTHER_ORIGIN = CorsSettings()
 
 Answer: TypeAlias = Response | Stream | EventStream
 
@@ -38,7 +41,7 @@ class StreamEndpoint:
         self,
         edge: Edge,
         policy: AccessPolicy | None,
-        cors: CorsSettings | None = None,
+        cors: CorsSettings = NO_OTHER_ORIGIN,
         *,
         guarded: bool,
         allow_public: bool = False,
@@ -51,12 +54,12 @@ class StreamEndpoint:
         await answer(scope, receive, send)
 
     async def _answered(self, request: Request) -> Answer:
-        if self._cors is None:
+        if not self._cors.origins:
             return await self._answer_or_come_back(request)
-        if (preflight := self._cors.preflight(request)) is not None:  # carries no credentials: no policy is asked
-            return preflight
+        if (permission := preflight(self._cors, request)) is not None:  # carries no credentials: no policy is asked
+            return permission
         answer = await self._answer_or_come_back(request)
-        answer.raw_headers += self._cors.headers(request)
+        answer.raw_headers += allowing(self._cors, request)
         return answer
 
     async def _answer_or_come_back(self, request: Request) -> Answer:
@@ -74,28 +77,30 @@ class StreamEndpoint:
     async def _answer(self, request: Request) -> Answer:
         """Everything that is decided before the first byte."""
         if request.method not in METHODS:
-            return problem(405, f"a stream can be read only, not {request.method}", {"Allow": ", ".join(METHODS)})
+            return refused(
+                request, 405, f"a stream can be read only, not {request.method}", {"Allow": ", ".join(METHODS)}
+            )
         try:
             topic = Topic.of(request.path_params["project_id"], request.path_params.get("stage_name"))
         except InvalidTopic as error:
-            return problem(400, str(error))
+            return refused(request, 400, str(error))
         access = None
         if self._policy is None and not self._allow_public and is_public(request.scope):
-            return problem(403, "without an access policy only loopback is served: set STAGECAST_JWT_SECRET")
+            return refused(request, 403, "without an access policy only loopback is served: set STAGECAST_JWT_SECRET")
         if self._guarded:
             token = token_of(request)
             try:
                 access = await self._authorized(topic, token)
             except Unauthenticated as error:
-                return unauthenticated(str(error), had_token=token is not None)
+                return unauthenticated(request, error, had_token=token is not None)
             except AccessDenied as error:
-                return problem(403, str(error))
+                return refused(request, 403, str(error))
         if request.method == "HEAD":
             return Stream()
         try:
             return EventStream(await self._edge.hub().join(_view_request(request, topic, access)))
         except UnknownRun as error:
-            return problem(404, str(error))
+            return refused(request, 404, str(error))
         except Finished:
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         except Draining as error:

@@ -74,6 +74,8 @@ class Hub:
 
     def drain(self) -> None:
         """End every stream at once, without an end of its topic: the clients come back and lose nothing."""
+        if not self.draining:
+            logger.info("the server drains: %d viewers are sent away", self._count)
         self.draining = True
         for channel in self.channels.values():
             for viewer in list(channel.viewers):

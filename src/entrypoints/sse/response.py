@@ -1,10 +1,13 @@
 """A viewer's frames as an ASGI response. Knows no project and no event; frames go to `send` as they are, uncopied."""
 
 import asyncio
+import random
 from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope, Send
 
+from . import framing
+from .hub import LAST_SEND, RETRY_MILLISECONDS
 from .viewer import Viewer
 
 HEADERS = (
@@ -35,6 +38,9 @@ class EventStream:
                 await self._send_frames(send)
         except OSError:  # the client is gone; as a TimeoutError: it has taken nothing for too long
             pass
+        except asyncio.CancelledError:  # by a server that stops without a signal
+            await self._send_away(send)
+            raise
         finally:
             watcher.cancel()
             viewer.leave()
@@ -52,6 +58,16 @@ class EventStream:
             else:
                 await viewer.wait()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_away(self, send: Send) -> None:
+        """End the response properly, so that the client comes back at its own time; not where it takes nothing."""
+        viewer = self._viewer
+        if viewer.gone or viewer.sending_since is not None:
+            return
+        viewer.finish(framing.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311
+        with suppress(Exception):  # the response has not begun, or is over
+            async with asyncio.timeout(LAST_SEND):
+                await self._send_frames(send)
 
 
 def _start(headers: list[tuple[bytes, bytes]]) -> Message:

@@ -1,6 +1,15 @@
-"""What an operator can set of the SSE edge, with its defaults and bounds."""
+"""What an operator can set of the SSE edge, with its defaults and bounds. Needs no package beyond the core's."""
+
+import re
+from collections.abc import Iterable
 
 from attrs import field, frozen, validators
+
+from stagecast.domain.errors import NotConfigured
+
+ANY, OPAQUE = "*", "null"
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[1-9][0-9]{0,4})?", re.ASCII)
+_DEFAULT_PORTS = re.compile(r"http://.*:80|https://.*:443")
 
 
 @frozen(kw_only=True)
@@ -27,3 +36,41 @@ class EdgeSettings:
     """Streams of one project in this process."""
     principal_connections: int = field(default=1_000, validator=validators.gt(0))
     """Streams of one principal (as an access policy names it) in this process."""
+
+
+def _frozen(origins: Iterable[str]) -> frozenset[str]:
+    return frozenset(origins)
+
+
+@frozen(kw_only=True)
+class CorsSettings:
+    """The origins whose pages may read the streams, and whether with the browser's credentials (cookies).
+
+    `origins` are exact, as a browser writes them, or `*` for all; `null`, which any sandboxed page sends, counts only
+    where it is listed itself. Raises NotConfigured for an origin that no browser sends, and for credentials with
+    anything but exact origins: every page could read what its visitor may.
+    """
+
+    origins: frozenset[str] = field(factory=frozenset, converter=_frozen)
+    """None of them: pages of no other origin."""
+    credentials: bool = False
+    max_age: int = 600
+    """Seconds that a browser remembers the answer to a preflight."""
+
+    def __attrs_post_init__(self) -> None:
+        for origin in self.origins - {ANY, OPAQUE}:
+            if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORTS.fullmatch(origin):
+                raise NotConfigured(
+                    f"{origin!r} is not an origin as browsers send it: scheme://host[:port] in lower case, "
+                    "without a path, a slash at the end or the scheme's default port"
+                )
+        if self.credentials and not self.origins:
+            raise NotConfigured("CORS with credentials needs exact origins")
+        if ANY in self.origins and self.origins - {ANY, OPAQUE}:
+            raise NotConfigured("CORS takes exact origins or *, not both")
+        if self.credentials and self.origins & {ANY, OPAQUE}:
+            raise NotConfigured("CORS with credentials needs exact origins: neither * nor null")
+
+    def allows(self, origin: str) -> bool:
+        """Whether a page of `origin` may read."""
+        return origin in self.origins or (ANY in self.origins and origin != OPAQUE)

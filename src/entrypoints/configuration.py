@@ -1,0 +1,216 @@
+"""The configuration of a process: what can be set, and where it is looked for. Knows no part that it configures.
+
+Each setting has one name: `log_length` of the section `limits` is STAGECAST_LIMITS_LOG_LENGTH in the environment and in
+Django's settings, and `log_length` below `[stagecast.limits]` in the file that STAGECAST_CONFIG names. Where several
+places name it, the first of these counts: what the program gave to `configure`, Django's settings, the environment,
+the file, the default (ADR 0014).
+"""
+
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from attrs import field, fields, frozen, has
+
+from stagecast.adapters.redis.settings import ConnectionSettings, SeedChannels
+from stagecast.domain.bus import BusLimits
+from stagecast.domain.errors import NotConfigured
+
+from .sse.settings import CorsSettings, EdgeSettings
+
+CONFIG_VARIABLE = "STAGECAST_CONFIG"
+SEED_VARIABLES = ("REDIS_URL", "REDIS_PUBSUB_URL", "CELERY_BROKER_URL")
+"""Where a bus is looked for that no setting names, in this order; CELERY_BROKER_URL counts only where it is a Redis."""
+
+_Found: TypeAlias = Iterator[tuple[str, str, object]]
+"""What a place has: the path of a setting (`bus`, `limits.log_length`), its name there, its value."""
+
+
+@frozen(kw_only=True)
+class JwtSettings:
+    """The access policy that a bearer token must satisfy."""
+
+    secret: str = field(default="", repr=False)
+    """Signs the tokens (HS256), 32 bytes or more. Without one no policy protects the streams."""
+
+
+@frozen(kw_only=True)
+class Configuration:
+    """All that can be set."""
+
+    bus: str = ""
+    """The URL of the bus."""
+    allow_public: bool = False
+    """Serve streams that no access policy protects to other machines too."""
+    limits: BusLimits = field(factory=BusLimits)
+    redis: ConnectionSettings = field(factory=ConnectionSettings)
+    seed: SeedChannels = field(factory=SeedChannels)
+    sse: EdgeSettings = field(factory=EdgeSettings)
+    cors: CorsSettings = field(factory=CorsSettings)
+    jwt: JwtSettings = field(factory=JwtSettings)
+
+
+def _types() -> Iterator[tuple[str, Any]]:
+    for one in fields(Configuration):
+        kind: Any = one.type
+        if has(kind):
+            yield from ((f"{one.name}.{inner.name}", inner.type) for inner in fields(kind))
+        else:
+            yield one.name, kind
+
+
+TYPES: dict[str, Any] = dict(_types())
+"""The type of each setting, by its path."""
+_SECTIONS: dict[str, Any] = {one.name: one.type for one in fields(Configuration) if has(one.type or object)}
+
+_given: Mapping[str, Any] = {}
+
+
+def configure(settings: Mapping[str, Any]) -> None:
+    """Settings of the program that embeds stagecast: names and sections as in the file. Replaces those given before.
+
+    What is open already keeps what it was opened with. Raises NotConfigured, and changes nothing, for a name that is
+    none and for an impossible value.
+    """
+    global _given
+    before, _given = _given, settings
+    try:
+        current()
+    except NotConfigured:
+        _given = before
+        raise
+
+
+def current() -> Configuration:
+    """The configuration now. Raises NotConfigured, naming place and setting, for what cannot be used."""
+    found: dict[str, tuple[str, object]] = {}
+    for place in (_seed_variables(), _file(), _named(_in_environment), _named(_in_django), _given_to_configure()):
+        found.update({path: (name, _converted(name, value, path)) for path, name, value in place})
+    values: dict[str, Any] = {path: value for path, (_, value) in found.items() if "." not in path}
+    for section, kind in _SECTIONS.items():
+        inner = {path: value for path, (_, value) in found.items() if path.startswith(f"{section}.")}
+        try:
+            values[section] = kind(**{path.partition(".")[2]: value for path, value in inner.items()})
+        except (ValueError, NotConfigured) as error:
+            raise NotConfigured(f"{', '.join(found[path][0] for path in inner)}: {error.args[0]}") from error
+    return Configuration(**values)
+
+
+def bus_url() -> str:
+    """The URL of the bus. Raises NotConfigured where none is named."""
+    if url := current().bus:
+        return url
+    raise NotConfigured(
+        "no bus is configured: set STAGECAST_BUS, for example to redis://localhost:6379/0, "
+        "or to memory:// for everything in one process"
+    )
+
+
+def variable_of(path: str) -> str:
+    """The name of a setting in the environment and in Django's settings; `path` is `section.name`."""
+    return f"STAGECAST_{path.replace('.', '_').upper()}"
+
+
+def _seed_variables() -> _Found:
+    for name in SEED_VARIABLES:
+        url = str(_in_django(name) or _in_environment(name) or "")
+        if url and (name != "CELERY_BROKER_URL" or url.startswith(("redis", "sentinel"))):
+            yield "bus", name, url
+            return
+
+
+def _file() -> _Found:
+    if not (path := os.environ.get(CONFIG_VARIABLE, "").strip()):
+        return
+    try:
+        with open(path, "rb") as file:
+            settings = tomllib.load(file).get("stagecast", {})
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise NotConfigured(f"{CONFIG_VARIABLE}: {path}: {error}") from error
+    yield from _nested(settings, path)
+
+
+def _named(value_of: Callable[[str], object]) -> _Found:
+    for path in TYPES:
+        name = variable_of(path)
+        if (value := value_of(name)) is not None:
+            yield path, name, value
+
+
+def _given_to_configure() -> _Found:
+    return _nested(_given, "configure()")
+
+
+def _nested(settings: Mapping[str, Any], place: str) -> _Found:
+    for name, value in settings.items():
+        is_section = name in _SECTIONS and isinstance(value, Mapping)
+        for path, one in {f"{name}.{key}": it for key, it in value.items()}.items() if is_section else [(name, value)]:
+            if path not in TYPES:
+                raise NotConfigured(f"{place}: there is no setting {path}")
+            yield path, f"{place}: {path}", one
+
+
+def _in_environment(name: str) -> str | None:
+    """A blank value, as deployments have it, is none."""
+    return os.environ.get(name, "").strip() or None
+
+
+def _in_django(name: str) -> object:
+    """Django's settings count where Django is in use: it has been imported, and configured or told its settings."""
+    django = sys.modules.get("django.conf")
+    if django is None or not (django.settings.configured or os.environ.get("DJANGO_SETTINGS_MODULE")):
+        return None
+    return getattr(django.settings, name, None)
+
+
+def _converted(name: str, value: object, path: str) -> object:
+    read, wanted = _READERS[TYPES[path]]
+    try:
+        return read(value)
+    except (ValueError, KeyError) as error:
+        shown = "" if path == "jwt.secret" else f": {value!r}"
+        raise NotConfigured(f"{name} is not {wanted}{shown}") from error
+
+
+def _to_int(value: object) -> int:
+    if isinstance(value, bool | float) or not isinstance(value, int | str):
+        raise ValueError(value)
+    return int(value)
+
+
+def _to_float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(value)
+    return float(value)
+
+
+_BOOLEANS = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
+
+
+def _to_bool(value: object) -> bool:
+    return value if isinstance(value, bool) else _BOOLEANS[str(value).lower()]
+
+
+def _to_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
+
+
+def _to_texts(value: object) -> frozenset[str]:
+    """A list, or a text with commas or spaces between."""
+    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(parts, Iterable):
+        raise ValueError(value)
+    return frozenset(_to_text(one) for one in parts)
+
+
+_READERS: dict[Any, tuple[Callable[[object], object], str]] = {
+    int: (_to_int, "a whole number"),
+    float: (_to_float, "a number"),
+    bool: (_to_bool, "true or false"),
+    str: (_to_text, "a text"),
+    frozenset[str]: (_to_texts, "a list of texts"),
+}
