@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip
 READY := .venv/.stamp-setup
 LLM_READY := .venv/.stamp-llm
 
-.PHONY: help setup setup-llm lint format browser-check wheel-check test demo demo-redis demo-llm clean
+.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test demo demo-redis demo-llm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,10 +49,16 @@ format: setup  ## sort imports, apply safe fixes, format
 browser-check:  ## see that Chromium is there (installs it where apt-get can)
 	scripts/ensure-chromium.sh
 
+nginx-check:  ## see that nginx is there (installs it where apt-get can)
+	scripts/ensure-nginx.sh
+
+vue: setup  ## install what examples/vue needs, with the Node.js of .venv
+	scripts/ensure-node.sh
+
 wheel-check: setup  ## build sdist and wheels, install one in a clean environment and run it
 	$(BIN)/python scripts/wheel_check.py
 
-test: setup lint browser-check wheel-check setup-llm  ## everything that must pass
+test: setup lint browser-check nginx-check vue wheel-check setup-llm  ## everything that must pass
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 demo: setup  ## the demo, in memory, on PORT (8000)
@@ -65,5 +71,5 @@ demo-llm: setup-llm  ## the demo with Redis, a Celery worker and a real language
 	$(BIN)/stagecast demo --redis --llm --port $(PORT)
 
 clean:  ## remove .venv, builds and caches
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv dist examples/vue/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
