@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 HERE = Path(__file__).parent
+LATER_CLIENT = HERE.parents[1] / "examples" / "moving-from-core-redis" / "client.js"
 SEEDS_SERVER = "http://localhost:8000"
 """What the seed's example has for the server's URL; the one thing that is changed in it."""
 
@@ -51,7 +52,7 @@ def _seeds(request: Request) -> HTMLResponse:
 def _later(request: Request) -> HTMLResponse:
     query = request.query_params
     start = _START_LATER % {"server": json.dumps(query["server"]), "stage": json.dumps(query.get("stage"))}
-    return _page(request, (HERE / "later_client.js").read_text("utf-8"), start)
+    return _page(request, LATER_CLIENT.read_text("utf-8"), start)
 
 
 def _page(request: Request, client: str, start: str) -> HTMLResponse:
