@@ -11,6 +11,9 @@ THEMES = {
     "C": "R23 R25 R26 R29 R30",
     "F": "R56 R57 R58 R59 R61 R62 R63",
     "G": "R65 R67 R68 R69 R72 R73 R74 R75",
+    "H": "R77 R79 R80 R81 R82 R84",
+    "K": "R112 R113 R114 R115 R117 R118 R119 R121 R123",
+    "L": "R124 R125 R127 R128 R129 R131 R132 R134 R135 R137",
 }
 HERE = Path(__file__).parent
 ID = re.compile(r"\bR\d{2,3}\b")
