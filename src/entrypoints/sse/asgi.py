@@ -15,6 +15,7 @@ from stagecast.entrypoints import configuration
 from .access import configured_policy
 from .edge import Edge
 from .endpoint import StreamEndpoint
+from .health import health_routes
 from .refusals import on_http_exception
 from .settings import CorsSettings, EdgeSettings
 
@@ -41,8 +42,9 @@ def create_app(
     Without a policy, connections to another address than loopback get 403, whatever server runs the application, unless
     `allow_public` says that everybody may see everything.
     Pages of the origins that `cors` names may read the streams.
-    `routes` are served too. `app.state.edge` is the Edge: whoever mounts the application, whose lifespan then nobody
-    runs, may close that. Raises NotConfigured for a secret or origins that cannot be used.
+    `/healthz` and `/readyz` tell load balancers; `routes` are served too. `app.state.edge` is the Edge: whoever mounts
+    the application, whose lifespan then nobody runs, may close that. Raises NotConfigured for a secret or origins that
+    cannot be used.
     """
     configured = configuration.current()
     edge = Edge(bus, settings or configured.sse)
@@ -67,7 +69,7 @@ def create_app(
             Route(PROJECT + "stream/", guarded),
             Route(STAGE + "stream/", guarded),
         ],
-        routes,
+        [*health_routes(edge), *routes],
         lifespan,
     )
     app.state.edge = edge
