@@ -12,15 +12,19 @@ from stagecast.domain.access import AccessPolicy
 from stagecast.domain.bus import MessageBus
 from stagecast.entrypoints import configuration
 
+from . import cancelling
 from .access import configured_policy
+from .cancelling import Cancelling
 from .edge import Edge
-from .endpoint import StreamEndpoint
+from .endpoint import Endpoint, Streams
+from .gate import Gate
 from .health import health_routes
 from .refusals import on_http_exception
 from .settings import CorsSettings, EdgeSettings
 
 PROJECT = "/api/v1/sse/projects/{project_id}/"
 STAGE = "/api/v1/sse/projects/{project_id}/stages/{stage_name}/"
+CANCEL = "/api/v1/projects/{project_id}/stages/{stage_name}/cancel"
 
 
 def create_app(
@@ -42,17 +46,23 @@ def create_app(
     Without a policy, connections to another address than loopback get 403, whatever server runs the application, unless
     `allow_public` says that everybody may see everything.
     Pages of the origins that `cors` names may read the streams.
+    A run is cancelled by POST to `CANCEL`; with a policy that is always asked.
     `/healthz` and `/readyz` tell load balancers; `routes` are served too. `app.state.edge` is the Edge: whoever mounts
     the application, whose lifespan then nobody runs, may close that. Raises NotConfigured for a secret or origins that
     cannot be used.
     """
     configured = configuration.current()
-    edge = Edge(bus, settings or configured.sse)
+    settings = settings or configured.sse
+    edge = Edge(bus, settings)
     policy = policy or configured_policy()
     cors = cors or configured.cors
     public = configured.allow_public if allow_public is None else allow_public
-    plain = StreamEndpoint(edge, policy, cors, guarded=policy is not None and not open_routes, allow_public=public)
-    guarded = StreamEndpoint(edge, policy, cors, guarded=True, allow_public=public)
+    gate = Gate(policy, guarded=policy is not None, allow_public=public)
+    open_gate = Gate(policy, guarded=False, allow_public=public)
+    strict_gate = Gate(policy, guarded=True, allow_public=public)
+    plain = Endpoint(Streams(edge, open_gate if open_routes else gate), cors)
+    guarded = Endpoint(Streams(edge, strict_gate), cors)
+    cancel = Endpoint(Cancelling(edge, gate, cors, settings), cors, cancelling.METHODS)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -69,7 +79,7 @@ def create_app(
             Route(PROJECT + "stream/", guarded),
             Route(STAGE + "stream/", guarded),
         ],
-        [*health_routes(edge), *routes],
+        [Route(CANCEL, cancel), *health_routes(edge), *routes],
         lifespan,
     )
     app.state.edge = edge
@@ -79,7 +89,7 @@ def create_app(
 class EdgeApp(Starlette):
     """Starlette's application, but for one thing: streams don't pass its error middleware.
 
-    Each frame to each client would, at a seventh of all the time; and `StreamEndpoint` lets no error through before
+    Each frame to each client would, at a seventh of all the time; and `Endpoint` lets no error through before
     the first byte. Where middleware is added, everything passes everything.
     """
 

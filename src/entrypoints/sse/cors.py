@@ -3,6 +3,7 @@
 No middleware: each frame to each client would pass it. The headers are added where an answer's headers are made.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from starlette.requests import Request
@@ -11,7 +12,6 @@ from starlette.responses import Response
 from .refusals import problem
 from .settings import ANY, CorsSettings
 
-METHODS = "GET", "HEAD"
 REQUEST_HEADERS = "Accept", "Authorization", "Cache-Control", "Last-Event-ID"
 """What clients that use fetch send of their own; an EventSource needs no preflight."""
 _ALLOWED_HEADERS = frozenset(name.lower() for name in REQUEST_HEADERS)
@@ -27,8 +27,8 @@ def allowing(cors: CorsSettings, request: Request) -> RawHeaders:
     return [*_allowing(cors, origin), (b"access-control-expose-headers", _RESPONSE_HEADERS), (b"vary", b"Origin")]
 
 
-def preflight(cors: CorsSettings, request: Request) -> Response | None:
-    """The answer where `request` asks what a page may send; None where it asks something else.
+def preflight(cors: CorsSettings, methods: Sequence[str], request: Request) -> Response | None:
+    """The answer where `request` asks whether a page may send one of `methods`; None where it asks something else.
 
     What a page may not is answered with 400 and the reason, which no browser needs and whoever looks for it does.
     """
@@ -40,7 +40,7 @@ def preflight(cors: CorsSettings, request: Request) -> Response | None:
         name
         for name, is_wrong in (
             ("origin", not cors.allows(origin)),
-            ("method", method not in METHODS),
+            ("method", method not in methods),
             ("headers", not _ALLOWED_HEADERS.issuperset(one.strip().lower() for one in asked if one.strip())),
         )
         if is_wrong
@@ -49,7 +49,7 @@ def preflight(cors: CorsSettings, request: Request) -> Response | None:
     if cors.allows(origin):
         answer.raw_headers += _allowing(cors, origin)
     answer.raw_headers += [
-        (b"access-control-allow-methods", ", ".join(METHODS).encode()),
+        (b"access-control-allow-methods", ", ".join(methods).encode()),
         (b"access-control-allow-headers", ", ".join(REQUEST_HEADERS).encode()),
         (b"access-control-max-age", b"%d" % cors.max_age),
         (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
