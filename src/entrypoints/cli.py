@@ -1,6 +1,7 @@
 """The command line: arguments to use cases. Each command adds its own arguments and returns the exit code."""
 
 import argparse
+import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from stagecast.entrypoints import configuration
 
 REFUSED = 2
 """The exit code for a wrong command line or configuration."""
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+"""Of the server's log, on standard error."""
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 
@@ -131,6 +134,7 @@ def _serve(options: argparse.Namespace) -> int:
         )
     if not bus.capabilities.processes:
         print(f"stagecast: {url} reaches this process only: no other one can publish to it", file=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     app = sse.create_app(url, policy, allow_public=options.allow_public or None)
     sse.Server(app, options.host, options.port, started=_say_where).run()
     return 0

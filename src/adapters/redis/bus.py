@@ -161,13 +161,13 @@ class RedisBus:
 
     async def _ledger(self, command: str, topic: Topic, arguments: Sequence[Argument]) -> Any:
         stage = topic.one_stage
-        keys = Keys(topic.project)
+        keys, link = Keys(topic.project), self._local().link
         seed = self._seed.channel
         opened = RunOpened(project=topic.project, stage=stage, timestamp=self._clock(), run="", attempt=0, fresh=True)
         common: list[Argument] = [
             command,
             stage,
-            keys.feed,
+            link.feed_of(topic.project),
             seed.format(project_id=topic.project, stage_name=stage) if seed != NO_CHANNEL else "",
             int(self._seed.full_text),
             self.limits.log_length,
@@ -177,7 +177,7 @@ class RedisBus:
             self.codec.encode(opened).partition(b"\t")[2],
             self._failure(topic, "cancelled"),
         ]
-        return await self._local().link.ledger(keys.of_stage(stage), [*common, *arguments])
+        return await link.ledger(keys.of_stage(stage), [*common, *arguments])
 
     def _effect(self, event: Event) -> list[Argument]:
         """The event as the script takes it: kind, offset or slot, units, text, line."""

@@ -74,7 +74,7 @@ class Feed:
                 self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._look_out())]
             elif first and self._connection is not None:
                 with suppress(BusUnavailable):  # the reader meets the same failure and reports it
-                    await self._connection.send("SUBSCRIBE", Keys(project).feed)
+                    await self._connection.send("SUBSCRIBE", self._link.feed_of(project))
             async with asyncio.timeout(self._link.settings.connect_timeout):
                 await asyncio.shield(confirmed)
         except TimeoutError:
@@ -100,7 +100,7 @@ class Feed:
             await self.aclose()
         elif self._connection is not None:
             with suppress(BusUnavailable):
-                await self._connection.send("UNSUBSCRIBE", Keys(project).feed)
+                await self._connection.send("UNSUBSCRIBE", self._link.feed_of(project))
 
     async def aclose(self) -> None:
         """Stop. Members stay known; joining starts again."""
@@ -116,7 +116,7 @@ class Feed:
             try:
                 async with asyncio.timeout(self._link.settings.connect_timeout):
                     await connection.open()
-                    await connection.send("SUBSCRIBE", *(Keys(project).feed for project in self._members))
+                    await connection.send("SUBSCRIBE", *(self._link.feed_of(project) for project in self._members))
                 self._connection = connection
                 while True:
                     async with asyncio.timeout(2 * self._interval + 1):  # pings are answered more often

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from stagecast.domain.errors import BusUnavailable, NotConfigured
 
 from .settings import ConnectionSettings
+from .state import Keys
 
 logger = logging.getLogger("stagecast.redis")
 
@@ -68,10 +69,15 @@ class Link:
     def __init__(self, connect: Connect, settings: ConnectionSettings) -> None:
         self.connect, self.settings = connect, settings
         self._client = connect(max_connections=settings.max_connections)
+        self._database = int(self._client.connection_pool.connection_kwargs.get("db") or 0)
         folder = files(__package__ or "")
         self._ledger = self._client.register_script((folder / "ledger.lua").read_text())
         self._snapshot = self._client.register_script((folder / "snapshot.lua").read_text())
         self._checked = False
+
+    def feed_of(self, project: str) -> str:
+        """The channel of a project's feed."""
+        return Keys(project, self._database).feed
 
     async def ledger(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """The answer of ledger.lua. Raises BusUnavailable."""

@@ -20,6 +20,8 @@ class Keys:
     """The keys and the feed channel of one project; the braces put them into one slot of a cluster."""
 
     project: str
+    database: int = 0
+    """Pub/Sub knows no databases, so that of the feed is in its name."""
 
     def _key(self, name: str) -> str:
         return f"stagecast:{SCHEMA}:{{{self.project}}}:{name}"
@@ -46,7 +48,7 @@ class Keys:
 
     @property
     def feed(self) -> str:
-        return self._key("feed")
+        return self._key(f"feed:{self.database}" if self.database else "feed")
 
     def of_stage(self, stage: str) -> list[str]:
         """The keys that the script takes, in its order."""
