@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ Command: TypeAlias = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name; its exit code."""
     options = _parser().parse_args(arguments)
+    if os.environ.get(configuration.DJANGO_VARIABLE):
+        sys.path.insert(0, os.getcwd())  # where Django's settings are, as for manage.py
     command: Command = options.command
     try:
         return command(options)

@@ -10,6 +10,8 @@ import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from attrs import field, fields, frozen, has
@@ -21,6 +23,7 @@ from stagecast.domain.errors import NotConfigured
 from .sse.settings import CorsSettings, EdgeSettings
 
 CONFIG_VARIABLE = "STAGECAST_CONFIG"
+DJANGO_VARIABLE = "DJANGO_SETTINGS_MODULE"
 SEED_VARIABLES = ("REDIS_URL", "REDIS_PUBSUB_URL", "CELERY_BROKER_URL")
 """Where a bus is looked for that no setting names, in this order; CELERY_BROKER_URL counts only where it is a Redis."""
 
@@ -158,11 +161,18 @@ def _in_environment(name: str) -> str | None:
 
 
 def _in_django(name: str) -> object:
-    """Django's settings count where Django is in use: it has been imported, and configured or told its settings."""
-    django = sys.modules.get("django.conf")
-    if django is None or not (django.settings.configured or os.environ.get("DJANGO_SETTINGS_MODULE")):
+    """Django's settings count where Django is configured, or DJANGO_SETTINGS_MODULE says that it will be."""
+    is_announced = bool(os.environ.get(DJANGO_VARIABLE))
+    module: Any = sys.modules.get("django.conf")
+    if module is None and is_announced:
+        with suppress(ModuleNotFoundError):  # the variable of somebody else's shell: there is no Django here
+            module = import_module("django.conf")
+    if module is None or not (module.settings.configured or is_announced):
         return None
-    return getattr(django.settings, name, None)
+    try:
+        return getattr(module.settings, name, None)
+    except ImportError as error:
+        raise NotConfigured(f"{DJANGO_VARIABLE}: {error}") from error
 
 
 def _converted(name: str, value: object, path: str) -> object:

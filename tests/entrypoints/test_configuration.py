@@ -1,6 +1,7 @@
 """The configuration: its places and their order, its names, and what an impossible value is told."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,6 +134,21 @@ def test_a_django_that_is_not_in_use_is_left_alone(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setitem(sys.modules, "django.conf", SimpleNamespace(settings=Unconfigured()))
     assert current() == Configuration()
+
+
+def test_the_command_line_reads_the_settings_of_the_project_it_is_started_in(tmp_path: Path) -> None:
+    """DJANGO_SETTINGS_MODULE names them; a module that cannot be imported is said by that name."""
+    (tmp_path / "own_settings.py").write_text('REDIS_URL = "redis://127.0.0.1:1/7"\nSECRET_KEY = "x"\n')
+
+    def doctor(module: str) -> str:
+        environ = {**os.environ, "DJANGO_SETTINGS_MODULE": module}
+        command = [sys.executable, "-m", "stagecast.entrypoints.cli", "doctor"]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        return done.stdout + done.stderr
+
+    assert "redis://127.0.0.1:1/7" in doctor("own_settings")
+    assert "DJANGO_SETTINGS_MODULE: No module named 'nowhere'" in doctor("nowhere")
 
 
 def test_every_setting_can_be_set_everywhere(environment: Any, file: Any) -> None:

@@ -1,0 +1,1 @@
+"""An application that lets a language model rewrite stories."""
