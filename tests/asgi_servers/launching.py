@@ -93,7 +93,7 @@ def launched(
     command: Sequence[str], port: int, environment: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> Iterator[Launched]:
     """The program that `command` starts, once it listens on `port`; killed at the end if it still runs."""
-    inherited = {name: value for name, value in os.environ.items() if name not in CONFIGURATION}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURATION)}
     process = subprocess.Popen(
         list(command),
         env={**inherited, **QUIET, **(environment or {})},

@@ -14,16 +14,8 @@ from tests.waiting import wait_until
 BIN = Path(sys.executable).parent
 SERVE = [str(BIN / "stagecast"), "serve", "--port", "0"]
 UVICORN = [str(BIN / "uvicorn"), "stagecast.entrypoints.sse:app", "--port", "0"]
-CONFIGURATION = (
-    "STAGECAST_BUS",
-    "REDIS_URL",
-    "REDIS_PUBSUB_URL",
-    "CELERY_BROKER_URL",
-    "STAGECAST_JWT_SECRET",
-    "STAGECAST_ALLOW_PUBLIC",
-    "STAGECAST_CORS_ORIGINS",
-    "STAGECAST_CORS_CREDENTIALS",
-)
+CONFIGURATION = ("STAGECAST_", "REDIS_", "CELERY_", "DJANGO_")
+"""What the names of variables that configure stagecast begin with."""
 
 _RUNNING = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 
@@ -63,7 +55,7 @@ class Program:
 @contextmanager
 def running(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Program]:
     """The program, without what configures stagecast but `environment`; killed at the end if it still runs."""
-    inherited = {name: value for name, value in os.environ.items() if name not in CONFIGURATION}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURATION)}
     process = subprocess.Popen(
         list(command),
         env={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},

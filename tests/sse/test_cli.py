@@ -20,7 +20,7 @@ SECRET = "a secret of the tests, long enough for HS256"
 
 def stagecast_says(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a command that ends by itself."""
-    inherited = {name: value for name, value in os.environ.items() if name not in CONFIGURATION}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURATION)}
     done = subprocess.run(
         [str(Path(sys.executable).parent / "stagecast"), *arguments],
         env={**inherited, **(environment or {})},
