@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip
 READY := .venv/.stamp-setup
 LLM_READY := .venv/.stamp-llm
 
-.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test demo demo-redis demo-llm clean
+.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test mutants demo demo-redis demo-llm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ wheel-check: setup  ## build sdist and wheels, install one in a clean environmen
 
 test: setup lint browser-check nginx-check vue wheel-check setup-llm  ## everything that must pass
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+mutants: setup browser-check nginx-check vue  ## remove each of the seed's promises in turn and see its test fail (10 minutes)
+	$(BIN)/python -m tests.seed.mutants
 
 demo: setup  ## the demo, in memory, on PORT (8000)
 	$(BIN)/stagecast demo --port $(PORT)
