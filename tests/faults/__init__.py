@@ -1,0 +1,1 @@
+"""Real failures between real processes: what viewers and publishers must survive."""
