@@ -1,6 +1,7 @@
 """An origin of its own, whose pages follow streams of another one: the seed's client, and its users' later one."""
 
 import json
+import re
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -39,14 +40,22 @@ _START_LATER = """
 
 
 def create_origin() -> Starlette:
-    """Pages `/seed` and `/later` with `server`, `project` and, for the later client, perhaps `stage` in the query."""
-    return Starlette(routes=[Route("/seed", _seeds), Route("/later", _later)])
+    """Pages `/seed`, `/document` and `/later`; the query has `server`, `project` and, for the later client, `stage`."""
+    return Starlette(routes=[Route("/seed", _seeds), Route("/document", _documents), Route("/later", _later)])
 
 
 def _seeds(request: Request) -> HTMLResponse:
     script = (HERE / "seed_client.js").read_text("utf-8")
     assert script.count(SEEDS_SERVER) == 1
     return _page(request, script.replace(SEEDS_SERVER, request.query_params["server"]), _START_SEEDS)
+
+
+def _documents(request: Request) -> HTMLResponse:
+    """The block of README.zh-CN.md as it is there, but for the server before its path."""
+    text = (HERE.parents[1] / "README.zh-CN.md").read_text("utf-8")
+    (script,) = re.findall(r"^```javascript\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert script.count("`/api/v1/") == 1
+    return _page(request, script.replace("`/api/v1/", f"`{request.query_params['server']}/api/v1/"), _START_SEEDS)
 
 
 def _later(request: Request) -> HTMLResponse:

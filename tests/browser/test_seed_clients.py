@@ -152,6 +152,25 @@ def test_the_seeds_client_follows_a_stage(open_client: Opener, edge: Served, bus
     assert len(page.console) - len(said) == sum(message["type"] == "token" for message in messages)
 
 
+@pytest.mark.parametrize("ending", ["done", "error", "stream_end"])
+def test_the_documents_client(
+    open_client: Opener, edge: Served, hasty_edge: Served, bus: MemoryBus, project: str, ending: str
+) -> None:
+    """The client of README.zh-CN.md shows the text and the percentage, and each end closes it."""
+    page = open_client("document", hasty_edge if ending == "stream_end" else edge)
+    if ending != "stream_end":
+        page.wait_for_message("connected")
+        with RedisStreamPublisher(project, "rewrite", bus=bus) as publisher:
+            write(publisher)
+            publisher.publish_progress(3, 10, item_name="分镜3")
+            assert publisher.publish_done(full_text=TEXT) if ending == "done" else publisher.publish_error("超时")
+    messages = page.wait_until_closed()
+    assert messages[-1]["type"] == ending
+    assert rebuilt(messages) == ("" if ending == "stream_end" else TEXT)
+    assert page.see("shown.at(-1) ?? ''") == rebuilt(messages)
+    assert page.see("percents") == ([] if ending == "stream_end" else [0])
+
+
 def test_the_seeds_client_is_told_of_an_error(open_client: Opener, edge: Served, bus: MemoryBus, project: str) -> None:
     """`error` closes the connection, and the text so far was shown."""
     page = open_client("seed", edge)
