@@ -1,4 +1,6 @@
-"""The configuration of a process: what can be set, and where it is looked for. Knows no part that it configures.
+"""The configuration of a process: what can be set, and where it is looked for.
+
+Knows the settings of each part, and of the parts themselves nothing.
 
 Each setting has one name: `log_length` of the section `limits` is STAGECAST_LIMITS_LOG_LENGTH in the environment and in
 Django's settings, and `log_length` below `[stagecast.limits]` in the file that STAGECAST_CONFIG names. Where several
@@ -68,6 +70,9 @@ TYPES: dict[str, Any] = dict(_types())
 """The type of each setting, by its path."""
 _SECTIONS: dict[str, Any] = {one.name: one.type for one in fields(Configuration) if has(one.type or object)}
 
+_SECRETS = {"bus", "jwt.secret"}
+"""A URL can have a password."""
+
 _given: Mapping[str, Any] = {}
 
 
@@ -89,7 +94,15 @@ def configure(settings: Mapping[str, Any]) -> None:
 def current() -> Configuration:
     """The configuration now. Raises NotConfigured, naming place and setting, for what cannot be used."""
     found: dict[str, tuple[str, object]] = {}
-    for place in (_seed_variables(), _file(), _named(_in_environment), _named(_in_django), _given_to_configure()):
+    in_django = _django()
+    places = (
+        _seed_variables(in_django),
+        _file(),
+        _named(_in_environment),
+        _named(in_django),
+        _nested(_given, "configure()"),
+    )
+    for place in places:
         found.update({path: (name, _converted(name, value, path)) for path, name, value in place})
     values: dict[str, Any] = {path: value for path, (_, value) in found.items() if "." not in path}
     for section, kind in _SECTIONS.items():
@@ -116,9 +129,9 @@ def variable_of(path: str) -> str:
     return f"STAGECAST_{path.replace('.', '_').upper()}"
 
 
-def _seed_variables() -> _Found:
+def _seed_variables(in_django: Callable[[str], object]) -> _Found:
     for name in SEED_VARIABLES:
-        url = str(_in_django(name) or _in_environment(name) or "")
+        url = str(in_django(name) or _in_environment(name) or "")
         if url and (name != "CELERY_BROKER_URL" or url.startswith(("redis", "sentinel"))):
             yield "bus", name, url
             return
@@ -130,7 +143,9 @@ def _file() -> _Found:
     try:
         with open(path, "rb") as file:
             settings = tomllib.load(file).get("stagecast", {})
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        if not isinstance(settings, Mapping):
+            raise ValueError("stagecast is not a table")
+    except (OSError, ValueError) as error:  # a ValueError too: what is no TOML, or not UTF-8
         raise NotConfigured(f"{CONFIG_VARIABLE}: {path}: {error}") from error
     yield from _nested(settings, path)
 
@@ -140,10 +155,6 @@ def _named(value_of: Callable[[str], object]) -> _Found:
         name = variable_of(path)
         if (value := value_of(name)) is not None:
             yield path, name, value
-
-
-def _given_to_configure() -> _Found:
-    return _nested(_given, "configure()")
 
 
 def _nested(settings: Mapping[str, Any], place: str) -> _Found:
@@ -160,28 +171,32 @@ def _in_environment(name: str) -> str | None:
     return os.environ.get(name, "").strip() or None
 
 
-def _in_django(name: str) -> object:
-    """Django's settings count where Django is configured, or DJANGO_SETTINGS_MODULE says that it will be."""
+def _django() -> Callable[[str], object]:
+    """What Django's settings have, where Django is configured or DJANGO_SETTINGS_MODULE says that it will be."""
     is_announced = bool(os.environ.get(DJANGO_VARIABLE))
     module: Any = sys.modules.get("django.conf")
     if module is None and is_announced:
         with suppress(ModuleNotFoundError):  # the variable of somebody else's shell: there is no Django here
             module = import_module("django.conf")
     if module is None or not (module.settings.configured or is_announced):
-        return None
-    try:
-        return getattr(module.settings, name, None)
-    except ImportError as error:
-        raise NotConfigured(f"{DJANGO_VARIABLE}: {error}") from error
+        return lambda name: None
+
+    def value_of(name: str) -> object:
+        try:
+            return getattr(module.settings, name, None)
+        except ImportError as error:
+            raise NotConfigured(f"{DJANGO_VARIABLE}: {error}") from error
+
+    return value_of
 
 
 def _converted(name: str, value: object, path: str) -> object:
     read, wanted = _READERS[TYPES[path]]
     try:
         return read(value)
-    except (ValueError, KeyError) as error:
-        shown = "" if path == "jwt.secret" else f": {value!r}"
-        raise NotConfigured(f"{name} is not {wanted}{shown}") from error
+    except (ValueError, KeyError):
+        shown = "" if path in _SECRETS else f": {value!r}"
+        raise NotConfigured(f"{name} is not {wanted}{shown}") from None  # its cause would show the value
 
 
 def _to_int(value: object) -> int:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -248,6 +249,7 @@ def test_an_impossible_value_is_refused_by_name(name: str, value: str, reason: s
         ("[stagecast.cors]\norigins = 1", "cors.origins is not a list of texts"),
         ("[stagecast.jwt]\nsecret = 12345", "jwt.secret is not a text$"),
         ("[stagecast", "stagecast.toml"),
+        ("stagecast = 3", "stagecast is not a table"),
     ],
 )
 def test_an_impossible_file_is_refused(text: str, reason: str, file: Any) -> None:
@@ -256,6 +258,38 @@ def test_an_impossible_file_is_refused(text: str, reason: str, file: Any) -> Non
     with pytest.raises(NotConfigured, match=reason) as caught:
         current()
     assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_refused(file: Any) -> None:
+    """One in another encoding than UTF-8."""
+    path = file("")
+    path.write_bytes('[stagecast]\nbus = "é"'.encode("latin-1"))
+    with pytest.raises(NotConfigured, match=str(path)):
+        current()
+
+
+@pytest.mark.parametrize(("section", "name"), [("jwt", "secret"), ("", "bus")])
+def test_a_secret_is_in_no_message_and_no_traceback(section: str, name: str) -> None:
+    """Of the wrong type too, as Django's settings may have it: what is logged shows it nowhere."""
+    inner = {name: b"hunter2"}
+    with pytest.raises(NotConfigured) as caught:
+        configure({section: inner} if section else inner)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_variable_of_a_shell_without_django_is_nothing(environment: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DJANGO_SETTINGS_MODULE where no Django is installed: it is looked for once, and the rest counts."""
+    asked: list[str] = []
+
+    def import_module(name: str) -> Any:
+        asked.append(name)
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.delitem(sys.modules, "django.conf", raising=False)
+    monkeypatch.setattr(configuration, "import_module", import_module)
+    environment(DJANGO_SETTINGS_MODULE="config.settings", STAGECAST_BUS="memory://")
+    assert bus_url() == "memory://"
+    assert asked == ["django.conf"]
 
 
 def test_a_file_that_is_not_there_is_refused(environment: Any) -> None:

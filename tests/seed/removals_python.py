@@ -232,7 +232,7 @@ OF_PYTHON = [
     Mutant(
         "both as names",
         _CONFIGURATION,
-        "str(_in_django(name) or _in_environment(name) or",
+        "str(in_django(name) or _in_environment(name) or",
         "str(_in_environment(name) or",
     ),
     Mutant(

@@ -127,6 +127,7 @@ async def test_a_policy_is_always_asked(shared_bus: MemoryBus, project: str, ope
     [
         (CorsSettings(), "https://evil.example", 403),
         (CorsSettings(), "null", 403),
+        (CorsSettings(), "http://[", 403),
         (CorsSettings(origins=["*"]), "https://evil.example", 403),
         (CorsSettings(origins=[PAGE, "null"]), "null", 403),
         (CorsSettings(origins=[PAGE]), "https://evil.example", 403),
