@@ -150,6 +150,10 @@ class CustomEvent(Event):
     message: Metadata
 
 
+PIPELINE = "pipeline"
+"""The slot of the events that end a project's stream."""
+
+
 def slot_of(event: Event) -> str | None:
     """The place in a stage's state that holds `event` until another takes it; None for what state does not keep.
 
@@ -167,7 +171,7 @@ def slot_of(event: Event) -> str | None:
         case StageRefreshed():
             return "refreshed"
         case PipelineCompleted() | PipelineFailed():
-            return "pipeline"
+            return PIPELINE
         case _:
             return None
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from attrs import Factory, define, frozen
 
 from .bus import Delivery, Published, Snapshot, Subscription
-from .events import Event, RunOpened, TokenEmitted
+from .events import PIPELINE, Event, RunOpened, TokenEmitted, slot_of
 from .positions import Position
 from .state import StageState
 from .topics import Topic
@@ -108,8 +108,12 @@ class View:
         return end is not None and bool(times) and now + self.time_offset - max(times) <= grace
 
     def replay(self, topic: Topic) -> list[Shown]:
-        """The state of `topic` for one who has seen nothing; the last message carries the position."""
-        events = [event for state in self._covered(topic) for event in state.replay()]
+        """The state of `topic` for one who has seen nothing; the last message carries the position.
+
+        A project's stages come in the order in which they began, and what ended its pipeline comes last, where nothing
+        has begun since: a client may close on it.
+        """
+        events = list(self._state_of(topic))
         last = len(events) - 1
         return [
             Shown(
@@ -129,8 +133,22 @@ class View:
             return []
         return self.replay(topic)
 
+    def _state_of(self, topic: Topic) -> Iterator[Event]:
+        ending: list[Event] = []
+        for state in sorted(self._covered(topic), key=_beginning):
+            for event in state.replay():
+                if topic.stage is None and slot_of(event) == PIPELINE:
+                    ending += [event] if state.pipeline_ended == self.end(topic) else []
+                else:
+                    yield event
+        yield from ending
+
     def _covered(self, topic: Topic) -> Iterator[StageState]:
         return (state for name, state in self.stages.items() if topic.covers(name))
+
+
+def _beginning(state: StageState) -> tuple[bool, Position]:
+    return state.began is None, state.began or Position(0, 0)
 
 
 def _reset(opening: RunOpened) -> Reset:

@@ -23,6 +23,7 @@ from attrs import Factory, define, evolve
 from .bus import Batch, BusLimits, Need, Opened, Opening, Receipt, Snapshot
 from .errors import RunSuperseded
 from .events import (
+    PIPELINE,
     Event,
     FailureReason,
     RunOpened,
@@ -303,7 +304,7 @@ class ProjectLedger:
             stage.length += units(event.content)
         if slot := slot_of(event):
             stage.slots[slot] = data
-        if slot == "pipeline":
+        if slot == PIPELINE:
             stage.pipeline_ended = position
         if ends_run(event) or final:
             stage.ended, stage.ended_at = position, now / MICROSECOND

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from attrs import evolve
 
 from .bus import Published
-from .events import Event, RunOpened, StageCompleted, TokenEmitted
+from .events import PIPELINE, Event, RunOpened, StageCompleted, TokenEmitted, slot_of
 from .following import Reset, Shown, View
 from .text import units
+from .topics import Topic
 
 
 def shown_again(view: View, published: Published) -> Shown | None:
@@ -32,13 +33,15 @@ def shown_again(view: View, published: Published) -> Shown | None:
 
 
 def is_overtaken(view: View, shown: Shown) -> bool:
-    """Whether `shown`, folded earlier, counts no more: a new run, a new text, a reopened run."""
+    """Whether `shown`, folded earlier, counts no more: a new run, a new text, a reopened run or pipeline."""
     content, position = shown.content, shown.position
     state = view.stages.get(content.stage or "")
     if state is None or position is None:
         return False
     if isinstance(content, Reset):
         return state.began is not None and position < state.began
+    if slot_of(content) == PIPELINE:
+        return position != view.end(Topic(view.project))
     return state.is_superseded(position, content)
 
 

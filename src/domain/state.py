@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from attrs import Factory, define, evolve
 
 from .events import (
+    PIPELINE,
     Event,
     RunOpened,
     StageCompleted,
@@ -84,7 +85,7 @@ class StageState:
                 shown = evolve(event, full_text=self.text)
         if slot := slot_of(event):
             self.slots[slot] = event
-        if slot == "pipeline":
+        if slot == PIPELINE:
             self.pipeline_ended = position
         if ends_run(event) or (isinstance(event, StageUpdated) and event.is_final and not self.in_progress):
             self.ended, self.ended_at = position, None
@@ -132,7 +133,7 @@ class StageState:
 
     def replay(self) -> Iterable[Event]:
         """The state as the events that show it to a late joiner: status, one token, items, progress, outcome."""
-        order = {"status": 0, "progress": 3, "outcome": 4, "refreshed": 5, "pipeline": 6}
+        order = {"status": 0, "progress": 3, "outcome": 4, "refreshed": 5, PIPELINE: 6}
         shown = [(order.get(slot, 2), event) for slot, event in self.slots.items()]
         if self.length:
             text = TokenEmitted(

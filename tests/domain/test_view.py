@@ -4,6 +4,8 @@ from stagecast.domain.bus import Snapshot
 from stagecast.domain.events import (
     ItemCompleted,
     PipelineCompleted,
+    PipelineFailed,
+    StageRefreshed,
     StageUpdated,
 )
 from stagecast.domain.following import GRACE, Reset, View
@@ -111,3 +113,29 @@ class TestView:
             replay = view.replay(topic)
             assert [one.position for one in replay] == [*[None] * (count - 1), Position(7, 4)]
         assert view.replay(STAGE)[0].text == "x"
+
+    def test_a_replay_shows_stages_as_they_began_and_the_pipelines_end_last(self) -> None:
+        """Whatever order the backend's snapshot has: a client may close on the pipeline's end."""
+        view, _ = viewed(
+            opened("a"),
+            token("x", 0),
+            done(),
+            opened("b", stage="images"),
+            token("y", 0, stage="images"),
+            done(stage="images"),
+            make(PipelineCompleted, stage="images"),
+            make(StageRefreshed, stage="unopened"),
+        )
+        view.stages = {name: view.stages[name] for name in ("unopened", "images", "rewrite")}
+        replay = view.replay(PROJECT)
+        assert told(replay) == ["x", "done", "y", "done", "stage_completed", "pipeline_done"]
+        assert [one.position for one in replay] == [None] * 5 + [Position(7, 7)]
+        assert told(view.replay(OTHER)) == ["y", "done", "pipeline_done"]
+
+    def test_a_replay_is_silent_about_an_end_that_was_none(self) -> None:
+        """A pipeline's end before a stage began again is no end of the project, and of two ends the last counts."""
+        failed, ended = make(PipelineFailed, stage="images", error="no"), make(PipelineCompleted, stage="pipeline")
+        view, _ = viewed(opened("a"), token("x", 0), done(), failed, opened("b"), token("y", 0))
+        assert told(view.replay(PROJECT)) == ["y"]
+        view, _ = viewed(opened("a"), token("x", 0), done(), failed, opened("b"), token("y", 0), done(), ended)
+        assert told(view.replay(PROJECT)) == ["y", "done", "pipeline_done"]

@@ -3,7 +3,7 @@
 import pytest
 
 from stagecast.domain.bus import Published
-from stagecast.domain.events import Event, RunOpened, StageCompleted, StageUpdated, TokenEmitted
+from stagecast.domain.events import Event, PipelineCompleted, RunOpened, StageCompleted, StageUpdated, TokenEmitted
 from stagecast.domain.following import Reset, Shown, View
 from stagecast.domain.positions import Position
 from stagecast.domain.resuming import condensed, is_overtaken, shown_again
@@ -171,3 +171,15 @@ def test_what_belongs_to_no_known_stage_is_never_overtaken(stage: str | None) ->
     """A reset of everything, or of a stage that is gone."""
     view, _ = folded(opened("r"))
     assert not is_overtaken(view, Shown(Reset(project="p", stage=stage, cause="run"), at(0)))
+
+
+def test_an_end_of_the_pipeline_before_a_new_run_is_overtaken() -> None:
+    """A client that comes back and closes on it would miss the new run."""
+    ended = PipelineCompleted(project="p", stage="pipeline", timestamp=1.0)
+    view, published = folded(opened("r"), done(), ended)
+    assert shown_again(view, published[2]) is not None
+    view, published = folded(opened("r"), done(), ended, opened("s"))
+    assert shown_again(view, published[2]) is None
+    view, published = folded(opened("r"), done(), ended, opened("s"), done(), ended)
+    assert shown_again(view, published[2]) is None
+    assert shown_again(view, published[5]) is not None
