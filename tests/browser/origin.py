@@ -1,7 +1,6 @@
 """An origin of its own, whose pages follow streams of another one: the seed's client, and its users' later one."""
 
 import json
-import re
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -9,8 +8,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from tests.seed.documents import ROOT, the_block
+
 HERE = Path(__file__).parent
-LATER_CLIENT = HERE.parents[1] / "examples" / "moving-from-core-redis" / "client.js"
+LATER_CLIENT = ROOT / "examples" / "moving-from-core-redis" / "client.js"
 SEEDS_SERVER = "http://localhost:8000"
 """What the seed's example has for the server's URL; the one thing that is changed in it."""
 
@@ -30,6 +31,10 @@ _START_SEEDS = """
   eventSource.addEventListener('error', () => { failures += 1; });
   const isClosed = () => eventSource.readyState === EventSource.CLOSED;
 """
+_ELEMENTS = """
+  const output = document.createElement('pre'), bar = document.createElement('progress');
+  bar.max = 100;
+"""
 _START_LATER = """
   const client = new ProjectStreamClient(%(server)s, projectId, %(stage)s);
   client.on('*', record).on('connection_error', () => { failures += 1; });
@@ -40,8 +45,15 @@ _START_LATER = """
 
 
 def create_origin() -> Starlette:
-    """Pages `/seed`, `/document` and `/later`; the query has `server`, `project` and, for the later client, `stage`."""
-    return Starlette(routes=[Route("/seed", _seeds), Route("/document", _documents), Route("/later", _later)])
+    """Pages `/seed`, `/document`, `/readme`, `/later`; the query has `server`, `project` and, for `/later`, `stage`."""
+    return Starlette(
+        routes=[
+            Route("/seed", _seeds),
+            Route("/document", _documents),
+            Route("/readme", _readmes),
+            Route("/later", _later),
+        ]
+    )
 
 
 def _seeds(request: Request) -> HTMLResponse:
@@ -52,10 +64,20 @@ def _seeds(request: Request) -> HTMLResponse:
 
 def _documents(request: Request) -> HTMLResponse:
     """The block of README.zh-CN.md as it is there, but for the server before its path."""
-    text = (HERE.parents[1] / "README.zh-CN.md").read_text("utf-8")
-    (script,) = re.findall(r"^```javascript\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert script.count("`/api/v1/") == 1
-    return _page(request, script.replace("`/api/v1/", f"`{request.query_params['server']}/api/v1/"), _START_SEEDS)
+    return _page(request, _at(request, the_block("javascript").text, "`/api/v1/"), _START_SEEDS)
+
+
+def _readmes(request: Request) -> HTMLResponse:
+    """The same of README.md, which has elements to show things in, and the project 123."""
+    script = _at(request, the_block("javascript", ROOT / "README.md").text, '"/api/v1/')
+    assert script.count("/123/") == 1
+    script = script.replace("/123/", f"/{request.query_params['project']}/")
+    return _page(request, _ELEMENTS + script, "const eventSource = source;" + _START_SEEDS)
+
+
+def _at(request: Request, script: str, path: str) -> str:
+    assert script.count(path) == 1
+    return script.replace(path, f"{path[0]}{request.query_params['server']}{path[1:]}")
 
 
 def _later(request: Request) -> HTMLResponse:

@@ -117,9 +117,9 @@ def open_client(chromium: Browser, origin: Served, project: str) -> Iterator[Ope
         client.close()
 
 
-def write(publisher: RedisStreamPublisher) -> None:
+def write(publisher: RedisStreamPublisher, progress: int | None = 0) -> None:
     """A stage's text, as tasks publish it."""
-    publisher.publish_stage_update(status="processing", progress=0)
+    publisher.publish_stage_update(status="processing", progress=progress)
     text = ""
     for piece in PIECES:
         text += piece
@@ -169,6 +169,25 @@ def test_the_documents_client(
     assert rebuilt(messages) == ("" if ending == "stream_end" else TEXT)
     assert page.see("shown.at(-1) ?? ''") == rebuilt(messages)
     assert page.see("percents") == ([] if ending == "stream_end" else [0])
+
+
+@pytest.mark.parametrize("ending", ["done", "error", "stream_end"])
+def test_the_readmes_client(
+    open_client: Opener, edge: Served, hasty_edge: Served, bus: MemoryBus, project: str, ending: str
+) -> None:
+    """The client of README.md: an update without a percentage leaves the bar, and each end closes it."""
+    page = open_client("readme", hasty_edge if ending == "stream_end" else edge)
+    if ending != "stream_end":
+        page.wait_for_message("connected")
+        with RedisStreamPublisher(project, "rewrite", bus=bus) as publisher:
+            publisher.publish_stage_update("processing", progress=40)
+            publisher.publish_stage_update("processing", message="...")
+            write(publisher, progress=None)
+            assert publisher.publish_done(full_text=TEXT) if ending == "done" else publisher.publish_error("超时")
+    messages = page.wait_until_closed()
+    assert messages[-1]["type"] == ending
+    assert page.see("output.textContent") == rebuilt(messages) == ("" if ending == "stream_end" else TEXT)
+    assert page.see("bar.value") == (0 if ending == "stream_end" else 40)
 
 
 def test_the_seeds_client_is_told_of_an_error(open_client: Opener, edge: Served, bus: MemoryBus, project: str) -> None:

@@ -17,8 +17,9 @@ from stagecast.domain.bus import BusLimits
 from stagecast.entrypoints.sse import CorsSettings, EdgeSettings, create_app
 from stagecast.entrypoints.wiring import CODEC
 from tests.browser.origin import SEEDS_SERVER
-from tests.browser.vite import EXAMPLE, PLACEHOLDER, ROOT, build, create_origin, dev_server
+from tests.browser.vite import EXAMPLE, PLACEHOLDER, build, create_origin, dev_server
 from tests.reading import rebuilt, told
+from tests.seed.documents import the_block
 from tests.servers import RedisServer, free_port
 from tests.sse.programs import SERVE, running
 from tests.sse.serving import Served, served, viewers_of
@@ -119,9 +120,9 @@ class Site:
 
 def readmes_component() -> str:
     """The component of README.zh-CN.md, with a URL that reaches another origin as that page says."""
-    (component,) = re.findall(r"^```vue\n(.*?)^```$", (ROOT / "README.zh-CN.md").read_text("utf-8"), re.M | re.S)
+    component = the_block("vue").text
     assert component.count("`/api/v1/sse/") == 1
-    return str(component.replace("`/api/v1/sse/", f"`{PLACEHOLDER}/api/v1/sse/"))
+    return component.replace("`/api/v1/sse/", f"`{PLACEHOLDER}/api/v1/sse/")
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +272,17 @@ def test_the_example_as_its_page_says(open_tab: Opener, any_redis: RedisServer) 
     assert rebuilt(messages) == tab.text == text
     assert messages[-1]["type"] == "done"
     assert tab.progress == "进度: 100%"
+
+
+@pytest.mark.parametrize("site", ["readmes_pages"], indirect=True)
+def test_the_readmes_component_keeps_its_text(tab: Tab, site: Site) -> None:
+    """`done` may come without a text: what was shown stays."""
+    with site.publisher() as publisher:
+        write(publisher, PIECES)
+        assert publisher.publish_done()
+    messages = tab.wait_until_closed()
+    assert messages[-1]["full_text"] == ""
+    assert rebuilt(messages) == tab.text == TEXT
 
 
 @pytest.mark.parametrize("site", ["readmes_pages"], indirect=True)

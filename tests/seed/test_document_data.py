@@ -11,21 +11,23 @@ import pytest
 
 from stagecast.domain.events import CustomEvent
 from stagecast.domain.topics import Topic
+from stagecast.entrypoints.sse import EdgeSettings
 from stagecast.entrypoints.wiring import CODEC
-from tests.seed.test_documents import blocks
+from tests.seed.documents import ROOT, Block, blocks, the_block
 
-ROOT = Path(__file__).parents[2]
 OF_THE_EDGE = {"connected", "stream_end", "reset"}
 """What the server says itself, and is no event of the log."""
 FOR_READERS = {"token": {"id", "full_text", "offset"}}
 """Fields that a reader gets besides the line of the log."""
-EVENTS = [(name, text) for name, text in blocks("json") if json.loads(text)["type"] not in OF_THE_EDGE]
+EVENTS = [block for block in blocks("json") if json.loads(block.text)["type"] not in OF_THE_EDGE]
+DEFAULTS = {"proxy_cache": ["off"]}
+"""What nginx does without being told."""
 
 
-@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in EVENTS])
-def test_a_message_has_exactly_the_fields_of_the_codec(text: str) -> None:
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in EVENTS])
+def test_a_message_has_exactly_the_fields_of_the_codec(block: Block) -> None:
     """Each message of an event is one of its type, and comes back with the fields that stand in the document."""
-    shown: dict[str, Any] = json.loads(text)
+    shown: dict[str, Any] = json.loads(block.text)
     event = CODEC.parse(Topic(shown["project_id"], shown["stage"]), shown, shown["timestamp"])
     assert not isinstance(event, CustomEvent)
     assert set(event.extra) <= FOR_READERS.get(shown["type"], set())
@@ -36,29 +38,45 @@ def test_a_message_has_exactly_the_fields_of_the_codec(text: str) -> None:
     }
 
 
-def directives(text: str, folder: Path) -> set[str]:
-    """The names of the directives of a configuration's locations."""
+def directives(text: str, folder: Path) -> dict[str, list[str]]:
+    """The directives of a configuration's locations, with their values, also those set around them."""
     path = folder / "nginx.conf"
     path.write_text(text)
     parsed: dict[str, Any] = crossplane.parse(str(path), single=True)
     assert parsed["status"] == "ok", parsed["errors"]
-    found: set[str] = set()
-    waiting = [(one, False) for one in parsed["config"][0]["parsed"]]
+    found: dict[str, list[str]] = {}
+    waiting = list(parsed["config"][0]["parsed"])
     while waiting:
-        one, is_inside = waiting.pop()
-        found |= {one["directive"]} if is_inside else set()
-        inside = is_inside or one["directive"] == "location"
-        waiting += [(inner, inside) for inner in one.get("block", [])]
+        one = waiting.pop(0)
+        if one["directive"].startswith("proxy_"):
+            found[" ".join([one["directive"], *one["args"][:-1]])] = one["args"][-1:]
+        waiting += one.get("block", [])
     return found
 
 
 def test_nginx_directives_are_shipped(tmp_path: Path) -> None:
-    """The block is valid, and the shipped configuration sets all that it sets or leaves the default that it names."""
-    ((_, block),) = blocks("nginx")
+    """The block is valid; the shipped configuration, which is run, sets what it sets, and waits no shorter."""
+    block = the_block("nginx").text
     wanted = directives(f"events {{}} http {{ server {{ {block} }} }}", tmp_path)
-    shipped = directives((ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8"), tmp_path)
-    assert {"proxy_pass", "proxy_buffering", "proxy_http_version", "proxy_read_timeout"} <= wanted
-    assert wanted - shipped <= {"proxy_cache"}, "off is nginx's default"
+    shipped = DEFAULTS | directives((ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8"), tmp_path)
+    assert wanted.pop("proxy_pass")[0].startswith("http://")
+    (wait,), (shipped_wait,) = wanted.pop("proxy_read_timeout"), shipped["proxy_read_timeout"]
+    assert EdgeSettings().heartbeat < int(wait.rstrip("s")) <= int(shipped_wait.rstrip("s"))
+    assert {"proxy_buffering", "proxy_http_version"} <= set(wanted)
+    assert {name: shipped.get(name) for name in wanted} == wanted
+
+
+def test_what_to_change_is_one_import() -> None:
+    """The page on moving shows, in both languages, the old line and the new one; the new one can be had."""
+    found = list(blocks("diff"))
+    assert len(found) == 2
+    for block in found:
+        old, new = block.text.splitlines()
+        assert (old[0], new[0]) == ("-", "+")
+        assert old[1:].replace("core.redis", "stagecast") == new[1:]
+        names: dict[str, object] = {}
+        exec(new[1:], names)
+        assert {"RedisStreamPublisher", "RedisStreamSubscriber"} <= set(names)
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])

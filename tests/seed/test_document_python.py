@@ -1,11 +1,13 @@
 """Every Python and TOML block of the documents runs, on a real Redis; what a block assumes is given to it here."""
 
+import asyncio
 import logging
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+import httpx
 import pytest
 import redis
 from celery import Celery
@@ -13,7 +15,7 @@ from celery import Celery
 from stagecast import RedisStreamPublisher, RedisStreamSubscriber
 from stagecast.entrypoints import configuration
 from tests.reading import Message, rebuilt, told
-from tests.seed.test_documents import BLOCK, PAGES, ROOT
+from tests.seed.documents import blocks
 from tests.servers import RedisServer
 
 PROJECT, STAGE = "123", "rewrite"
@@ -25,15 +27,7 @@ Run: TypeAlias = Callable[[Callable[[Names], Names], str], None]
 """Runs a block: it is called with what executes the block on given names, and with the URL of a real, empty Redis."""
 
 
-def python_blocks() -> Iterator[tuple[str, str]]:
-    for page in (*PAGES, ROOT / "README.md"):
-        text = page.read_text(encoding="utf-8")
-        for match in BLOCK.finditer(text):
-            if match[1] in {"python", "toml"}:
-                yield f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}", match[2]
-
-
-BLOCKS = dict(python_blocks())
+BLOCKS = {block.name: block.text for block in blocks("python", "toml")}
 
 
 def follower() -> RedisStreamSubscriber:
@@ -77,29 +71,52 @@ def a_stage_task(execute: Callable[[Names], Names], url: str) -> None:
     assert messages[-1]["full_text"] == TEXT
 
 
-def a_reader(execute: Callable[[Names], Names], _: str) -> None:
-    said: list[str] = []
-    seen: list[Message] = []
+def published() -> None:
+    """A stage and its pipeline from beginning to end, for readers who come a moment later."""
     with RedisStreamPublisher(PROJECT, STAGE) as publisher:
         publisher.publish_token("Hello")
         publisher.publish_done("Hello")
     with RedisStreamPublisher(PROJECT, "pipeline") as pipeline:
         pipeline.publish_pipeline_done()
-    execute(
-        {
-            "RedisStreamSubscriber": RedisStreamSubscriber,
-            "project_id": PROJECT,
-            "stage_name": STAGE,
-            "print": said.append,
-            "process_message": seen.append,
-        }
-    )
-    assert any("token" in line for line in said) or rebuilt(seen) == "Hello"
+
+
+def a_reader_of_one_stage(execute: Callable[[Names], Names], _: str) -> None:
+    said: list[str] = []
+    published()
+    execute({"print": said.append})
+    assert said == ["收到消息: token", "Token: Hello", "收到消息: done", "完成: Hello"]
+
+
+def a_reader_of_all_stages(execute: Callable[[Names], Names], _: str) -> None:
+    said: list[str] = []
+    published()
+    execute({"print": said.append, "RedisStreamSubscriber": RedisStreamSubscriber})
+    assert said == [
+        "阶段: rewrite, 类型: token",
+        "阶段: rewrite, 类型: done",
+        "阶段: pipeline, 类型: pipeline_done",
+    ]
+
+
+def a_reader_that_closes(execute: Callable[[Names], Names], _: str) -> None:
+    seen: list[Message] = []
+    published()
+    given = {"RedisStreamSubscriber": RedisStreamSubscriber, "project_id": PROJECT, "stage_name": STAGE}
+    execute({**given, "process_message": seen.append})
+    assert told(seen) == ["token", "done"]
+    assert rebuilt(seen) == "Hello"
 
 
 def an_application(execute: Callable[[Names], Names], _: str) -> None:
-    paths = {route.path for route in execute({})["application"].routes[0].app.routes}
-    assert "/api/v1/sse/projects/{project_id}/stages/{stage_name}/" in paths
+    application = execute({})["application"]
+
+    async def statuses() -> list[int]:
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            paths = ("/api/v1/sse/projects/1/", "/api/v1/sse/projects/1/stages/rewrite/", "/else")
+            return [(await client.head(path)).status_code for path in paths]
+
+    assert asyncio.run(statuses()) == [200, 200, 404]
 
 
 def djangos_settings(execute: Callable[[Names], Names], _: str) -> None:
@@ -142,12 +159,17 @@ def batches(execute: Callable[[Names], Names], _: str) -> None:
 
 
 def a_time_limit(execute: Callable[[Names], Names], _: str) -> None:
+    published()
     with follower() as subscriber:
-        execute({"subscriber": subscriber})
+        listened: list[Message] = []
+        execute({"subscriber": SimpleNamespace(listen=lambda timeout: listened.extend(subscriber.listen(timeout)))})
+    assert told(listened) == ["token", "done"]
 
 
-def nothing_published(execute: Callable[[Names], Names], _: str) -> None:
+def nothing_published(execute: Callable[[Names], Names], url: str) -> None:
     execute({"RedisStreamPublisher": RedisStreamPublisher, "project_id": PROJECT, "stage_name": STAGE})
+    with redis.from_url(url) as client:
+        assert client.dbsize() == 0
 
 
 def the_logger(execute: Callable[[Names], Names], _: str) -> None:
@@ -166,22 +188,24 @@ def the_unit_test(execute: Callable[[Names], Names], _: str) -> None:
 
 RUNS: dict[str, Run] = {
     "def execute_llm_stage": the_task,
-    "publish_done(full_text=": a_publisher,
+    'publish_done(full_text="Hello World")': a_publisher,
+    "publish_done(full_text=publisher.text": a_publisher,
     "base=StageTask": a_stage_task,
-    ".listen()": a_reader,
-    "for message in subscriber.listen(timeout=300):": a_reader,
+    "for message in subscriber.listen(timeout=300):": a_reader_of_one_stage,
+    "print(f\"阶段: {message['stage']}": a_reader_of_all_stages,
+    "process_message(message)": a_reader_that_closes,
     "application = Starlette": an_application,
     "# settings.py": djangos_settings,
     "configure({": the_mapping,
     "redis.from_url(": a_client_of_ones_own,
     "redis.ConnectionPool": a_client_of_ones_own,
-    "buffer = []": batches,
+    "buffer = []\nfor": batches,
     "subscriber.listen(timeout=300)  #": a_time_limit,
     "自动调用close()": nothing_published,
     'getLogger("stagecast")': the_logger,
     "def test_publish_subscribe": the_unit_test,
 }
-"""How a block is run, by a part of it. The first that fits counts."""
+"""How a block is run, by a part of it that no other has."""
 
 
 @pytest.mark.parametrize("where", [name for name, code in BLOCKS.items() if "[stagecast" not in code])
@@ -189,7 +213,7 @@ def test_a_python_block_runs(where: str, configured: RedisServer, monkeypatch: p
     """It does what the page says of it; a block that nobody knows fails."""
     monkeypatch.setattr(configuration, "_given", {})
     code = BLOCKS[where]
-    run = next(run for sign, run in RUNS.items() if sign in code)
+    (run,) = [run for sign, run in RUNS.items() if sign in code]
 
     def execute(names: Names) -> Names:
         exec(compile(code, where, "exec"), names)

@@ -3,7 +3,7 @@
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,22 +15,18 @@ from stagecast.domain.bus import BusLimits
 from stagecast.entrypoints import cli, configuration
 from stagecast.entrypoints.sse import create_app
 from stagecast.entrypoints.wiring import CODEC
-from tests.seed.test_documents import BLOCK, PAGES, ROOT
+from tests.seed import test_integration
+from tests.seed.documents import ROOT, Block, blocks
 from tests.servers import RedisServer
 
-RUN_BY_OTHERS = {"python", "toml", "json", "javascript", "vue", "nginx", "diff"}
-SHELL = {"bash", "console", "http", "conf"}
+
+def lines(block: Block) -> list[tuple[str, str]]:
+    """What there is to run, each with its place."""
+    numbered = enumerate(block.text.replace("\\\n", " ").splitlines(), block.line)
+    return [(f"{block.page}:{number}", line) for number, line in numbered if line.strip() and not line.startswith("#")]
 
 
-def lines() -> Iterator[tuple[str, str]]:
-    for page in (*PAGES, ROOT / "README.md"):
-        text = page.read_text(encoding="utf-8")
-        for match in BLOCK.finditer(text):
-            if match[1] not in SHELL:
-                continue
-            for number, line in enumerate(match[2].replace("\\\n", " ").splitlines()):
-                if line.strip() and not line.startswith("#"):
-                    yield f"{page.name}:{text.count(chr(10), 0, match.start()) + 2 + number}", line
+LINES = [one for block in blocks("bash", "console", "http", "conf") for one in lines(block)]
 
 
 def make(words: list[str], _: RedisServer) -> None:
@@ -79,10 +75,8 @@ def get(words: list[str], _: RedisServer) -> None:
 
 
 def in_the_integration_test(words: list[str], _: RedisServer) -> None:
-    """Those run for real, on free ports: redis-server, the worker of the queue llm, curl -N."""
-    source = (ROOT / "tests" / "seed" / "test_integration.py").read_text()
-    wanted = {"celery": '"-Q", "llm"', "curl": '["curl", "-sN"', "redis-server": "start_redis("}[words[0]]
-    assert wanted in source
+    """redis-server, the worker, the server and curl run for real in test_integration.py, by the page's own lines."""
+    assert words in [shlex.split(line, comments=True) for line in test_integration.page_lines()]
 
 
 COMMANDS: dict[str, Callable[[list[str], RedisServer], None]] = {
@@ -100,7 +94,7 @@ COMMANDS: dict[str, Callable[[list[str], RedisServer], None]] = {
 }
 
 
-@pytest.mark.parametrize(("where", "line"), [pytest.param(where, line, id=where) for where, line in lines()])
+@pytest.mark.parametrize(("where", "line"), [pytest.param(*one, id=one[0]) for one in LINES])
 def test_a_line_can_be_run(where: str, line: str, any_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands and their options exist, settings are settings, paths are routes; an unknown line fails."""
     if line.startswith("Authorization: Bearer "):
@@ -116,10 +110,3 @@ def test_a_line_can_be_run(where: str, line: str, any_redis: RedisServer, monkey
         configuration.current()
     if words:
         COMMANDS[words[0]](words, any_redis)
-
-
-def test_every_block_is_run_by_somebody() -> None:
-    """A block in a language that no test runs fails; one without a language is a drawing or a name."""
-    for page in (*PAGES, ROOT / "README.md"):
-        for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
-            assert match[1] in RUN_BY_OTHERS | SHELL | {""}, match[0]
