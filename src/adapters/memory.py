@@ -102,7 +102,8 @@ class MemoryBus:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._projects: dict[str, ProjectLedger] = {}
-        self._subscriptions: dict[str, set[MemorySubscription]] = {}
+        self._subscriptions: dict[str, dict[MemorySubscription, None]] = {}
+        """By project, in the order of their beginning: so they are woken."""
         self._watch = LeaseWatch(self.limits.lease)
         self._looked = float("-inf")
         self._closed = False
@@ -143,14 +144,14 @@ class MemoryBus:
             else:
                 cursor, first = self._resume(topic, after)
             subscription = MemorySubscription(self, topic, first, cursor)
-            self._subscriptions.setdefault(topic.project, set()).add(subscription)
+            self._subscriptions.setdefault(topic.project, {})[subscription] = None
         try:
             yield subscription
         finally:
             with self._lock:
                 subscription.closed = True
-                remaining = self._subscriptions.get(topic.project, set())
-                remaining.discard(subscription)
+                remaining = self._subscriptions.get(topic.project, {})
+                remaining.pop(subscription, None)
                 if not remaining:
                     self._subscriptions.pop(topic.project, None)
             subscription.wake()

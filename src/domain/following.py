@@ -90,6 +90,14 @@ class View:
         end = max(ends, default=None)
         return None if end is None or any(opened > end for opened in begun) else end
 
+    def is_rewound(self, topic: Topic, seen: Position | None) -> bool:
+        """After data was lost: whether `topic` stands at an end of before `seen`, so that the run since then is gone.
+
+        That end is no news for one who had seen more, and not the end that such a one waits for.
+        """
+        end = self.end(topic)
+        return seen is not None and end is not None and end < seen
+
     def in_progress(self, topic: Topic) -> bool:
         """Whether a run is open in `topic`."""
         return any(state.in_progress for state in self._covered(topic))
@@ -202,10 +210,12 @@ class Follower:
             self.is_over = bool(self._ready) and self.view.end(self.topic) is not None
         else:
             awaited = self.view.in_progress(self.topic) or not self._started
+            seen = self.view.position
             self.view.restart(delivery, now)
             reset = Reset(project=self.topic.project, stage=self.topic.stage, cause=delivery.reset or "truncated")
-            self._ready += [Shown(reset, None), *self.view.replay(self.topic)]
-            self.is_over = self.view.end(self.topic) is not None
+            is_rewound = delivery.reset == "epoch" and self.view.is_rewound(self.topic, seen)
+            self._ready += [Shown(reset, None), *([] if is_rewound else self.view.replay(self.topic))]
+            self.is_over = self.view.end(self.topic) is not None and not is_rewound
             if awaited and delivery.reset == "epoch":
                 self._lost_at = now + self._patience
         self._started = True

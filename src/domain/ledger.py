@@ -105,7 +105,7 @@ class ProjectLedger:
         if batch.events and skip == len(batch.events):
             return self._settle(batch, stage, run, applied=skip, now=now)
 
-        rolled_back = self._is_ahead(batch.acknowledged)
+        rolled_back = self._is_ahead(batch, producer)
         if rolled_back:
             assert batch.acknowledged is not None
             self._epoch = max(now, self._epoch + 1, batch.acknowledged.epoch + 1)
@@ -113,15 +113,18 @@ class ProjectLedger:
             rolled_back or self.end is None or batch.acknowledged.epoch != self.end.epoch
         )
         if run is not None:
-            stale = stage.run is None or (
-                lost and run not in stage.past and (stage.opened is None or stage.opened.epoch != self._epoch)
-            )
+            stale = stage.run is None or (lost and run not in stage.past and self._is_newer(stage, run, batch))
             if not stale and (stage.run != run or self._is_fenced(stage, batch, lost)):
                 refused = len(batch.events) - skip
                 return self._settle(batch, stage, run, len(batch.events), now, refused=refused, superseded=True)
-            if stale or (lost and batch.task and batch.task not in stage.tasks):
-                if stale:
-                    self._open(batch.stage, stage, run, attempt=max(batch.attempt, 1), fresh=True, now=now)
+            task = stage.tasks.get(batch.task) if batch.task and not stale else None
+            overtakes = lost and task is not None and task.attempt < batch.attempt  # an older attempt came back first
+            if stale or overtakes or (lost and batch.task and task is None):
+                if stale or overtakes:
+                    fresh = stale or batch.task in {stage.writer_task, run}
+                    stage.leases.clear()
+                    self._open(batch.stage, stage, run, attempt=max(batch.attempt, 1), fresh=fresh, now=now)
+                    stage.restored = batch.acknowledged
                 if batch.task:
                     stage.tasks[batch.task] = TaskRecord(batch.attempt, "")
                 lost = True
@@ -251,9 +254,26 @@ class ProjectLedger:
         }
         return Snapshot(position=self.end, stages=stages, time=now / MICROSECOND)
 
-    def _is_ahead(self, acknowledged: Position | None) -> bool:
-        """Whether a producer has seen positions that this log, restored from an older state, has not."""
-        return acknowledged is not None and (self.end is None or acknowledged > self.end)
+    def _is_ahead(self, batch: Batch, producer: ProducerRecord | None) -> bool:
+        """Whether a producer knows what this log, restored from an older state, has lost: positions, or its own events.
+
+        The latter where others have made the log grow since, beyond what the producer has seen.
+        """
+        acknowledged = batch.acknowledged
+        if acknowledged is None or self.end is None:
+            return acknowledged is not None
+        missing = batch.first - 1 > (producer.sequence if producer else 0)
+        return acknowledged > self.end or (missing and acknowledged.epoch == self.end.epoch)
+
+    def _is_newer(self, stage: StageRecord, run: str, batch: Batch) -> bool:
+        """After a loss: whether the producer's `run` is to be restored, and is none that the stage's run has overtaken.
+
+        Of two runs whose producers both restore, the later one was acknowledged farther in the life that is lost.
+        """
+        if stage.opened is None or stage.opened.epoch != self._epoch:
+            return True
+        first, acknowledged = stage.restored, batch.acknowledged
+        return stage.run != run and first is not None and acknowledged is not None and first < acknowledged
 
     def _is_fenced(self, stage: StageRecord, batch: Batch, lost: bool) -> bool:
         """Whether a newer attempt of the task has begun; after a loss, which numbers anew, any that has begun since."""
@@ -279,6 +299,7 @@ class ProjectLedger:
         stage.run, stage.attempt, stage.opened = run, attempt, position
         stage.ended = stage.ended_at = stage.ender = None
         stage.presumed_dead = False
+        stage.restored = None
         event = RunOpened(
             project=self.project, stage=name, timestamp=now / MICROSECOND, run=run, attempt=attempt, fresh=fresh
         )
@@ -292,8 +313,6 @@ class ProjectLedger:
             error=LAPSE_MESSAGES[reason],
             reason=reason,
         )
-        stage.leases.clear()
-        stage.queued_until = None
         self._append(name, stage, event, self.encode(event), now)
 
     def _append(self, name: str, stage: StageRecord, event: Event, data: bytes, now: int) -> None:
@@ -308,6 +327,8 @@ class ProjectLedger:
             stage.pipeline_ended = position
         if ends_run(event) or final:
             stage.ended, stage.ended_at = position, now / MICROSECOND
+            stage.leases.clear()  # also those of the dead, whose run somebody else has ended
+            stage.queued_until = None
         self.end = position
         self.entries.append((position, name, data))
         while len(self.entries) > self.limits.log_length:

@@ -23,8 +23,8 @@ from .topics import Topic
 
 logger = logging.getLogger("stagecast.publisher")
 
-RENEWAL = 1.0
-"""Seconds between two signs of life of a producer that has nothing to send."""
+RENEWAL = 0.75
+"""Seconds between two signs of life of a producer that has nothing to send: it learns of a cancel within a second."""
 LONGEST_PAUSE = 2.0
 """Seconds, at the most, between two attempts to reach a bus that is away; a quarter of a lease where that is less."""
 
@@ -56,6 +56,8 @@ class Producer:
         self.is_writer = True
         """False once the bus has refused a token because another producer writes the text."""
         self.closing = False
+        self.keeps_lease = False
+        """The lease is not given back at the end: the run ends as that of somebody who has died."""
         self._bus, self._topic, self._outbox, self._task = bus, topic, outbox, task
         self._sequence = 0
         self._opened: Opened | None = None
@@ -117,7 +119,8 @@ class Producer:
                     break
                 elif not await self._wait_for_work() and self.run_id is not None and not self.superseded:
                     await self._deliver()
-            await self._release()
+            if not self.keeps_lease:
+                await self._release()
         finally:
             self._finished = True
             await self._announce()
@@ -163,7 +166,6 @@ class Producer:
             receipt = await self._send(tuple(sent.event for sent in batch))
         except StagecastError as error:
             logger.error("%s: %d events are lost: %s", self._topic, len(batch), error)
-            self._sequence += len(batch)
             self._outbox.give_up(batch)
             await self._announce()
             return

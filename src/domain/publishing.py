@@ -222,7 +222,7 @@ class StagePublisher:
         return self._accept(event)
 
     def _accept(self, event: Event) -> bool:
-        if (refusal := self._refusal()) is not None:
+        if (refusal := self._refusal(is_failure=isinstance(event, StageFailed))) is not None:
             return self._refuse(refusal)
         try:
             size = len(self._codec.encode(event))
@@ -234,10 +234,10 @@ class StagePublisher:
         self._producer.wake()
         return True
 
-    def _refusal(self) -> StagecastError | None:
+    def _refusal(self, *, is_failure: bool = False) -> StagecastError | None:
         if self.superseded:
             return RunSuperseded("a newer run or attempt has taken this stage over")
-        if self.cancelled and self.strict:
+        if self.cancelled and self.strict and not is_failure:  # a cancelled run's end may be told
             return RunCancelled(f"run {self.run_id} was cancelled")
         if self._producer.closing:
             return PublishFailed("the publisher is closed")
@@ -278,6 +278,10 @@ class StagePublisher:
     async def run(self) -> None:
         """Deliver until `close()` was called and everything is delivered; then give the lease back."""
         await self._producer.run()
+
+    def keep_lease(self) -> None:
+        """Let `run()` end without giving the lease back. Comes first where the process dies: nothing can undo it."""
+        self._producer.keeps_lease = True
 
     def close(self) -> None:
         """Accept nothing more; `run()` ends once everything is delivered, and gives the lease back then."""

@@ -57,6 +57,8 @@ class StageRecord:
     """The producer that ended the run: only it, or a new one, opens the next."""
     presumed_dead: bool = False
     """The run was ended for want of a sign of life: one from its producers opens it again."""
+    restored: Position | None = None
+    """Where a producer that restored the run after a loss had been acknowledged before; None for a run begun anew."""
     cancelled: bool = False
     queued_until: int | None = None
     """Until when somebody must begin or go on, in microseconds; None where somebody does."""

@@ -42,6 +42,9 @@ def is_overtaken(view: View, shown: Shown) -> bool:
         return state.began is not None and position < state.began
     if slot_of(content) == PIPELINE:
         return position != view.end(Topic(view.project))
+    if isinstance(content, TokenEmitted):
+        since = state.shown_from or state.text_began or state.began
+        return since is not None and position < since
     return state.is_superseded(position, content)
 
 

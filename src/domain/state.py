@@ -6,7 +6,7 @@ Every reader folds with this one function, so a snapshot and the events that led
 import time
 from collections.abc import Iterable
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define, evolve, field
 
 from .events import (
     PIPELINE,
@@ -36,6 +36,8 @@ class StageState:
     """Where the run was last opened, be it for another attempt: an end before this was none."""
     text_began: Position | None = None
     """Where the text was last begun anew: tokens before this count no more."""
+    shown_from: Position | None = field(default=None, eq=False)
+    """Like `text_began`; but a whole text that went on with what was shown, and is shown as its rest, began nothing."""
     slots: dict[str, Event] = Factory(dict)
     """The last event of each slot (`stagecast.domain.events.slot_of`)."""
     ended: Position | None = None
@@ -105,16 +107,17 @@ class StageState:
     def _apply_token(self, position: Position, token: TokenEmitted) -> TokenEmitted | None:
         if token.offset == self.length and not token.snapshot:
             if token.offset == 0:
-                self.text_began = position
+                self.text_began = self.shown_from = position
             self._pieces.append(token.content)
             self.length += units(token.content)
             return token
         if token.offset == 0:
-            before, length = self.text, self.length
+            before, length, shown_from = self.text, self.length, self.shown_from or self.text_began
             self.text = token.content
-            self.text_began = position
+            self.text_began = self.shown_from = position
             if not token.snapshot or not token.content.startswith(before):
                 return token
+            self.shown_from = shown_from
             rest = token.content[len(before) :]
             return evolve(token, content=rest, offset=length, snapshot=False) if rest else None
         raise ValueError(f"token at offset {token.offset} of a text of {self.length}: the log is not continuous")
@@ -126,7 +129,7 @@ class StageState:
             self.pipeline_ended = None
         if opening.run != self.run or opening.fresh:
             self.text = ""
-            self.text_began = position
+            self.text_began = self.shown_from = position
         self.slots.pop("outcome", None)
         self.run, self.attempt, self.opened = opening.run, opening.attempt, position
         self.ended = self.ended_at = None

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from stagecast.domain.bus import Delivery, Liveness, MessageBus, ResetReason, Snapshot, Subscription
 from stagecast.domain.events import TokenEmitted
-from stagecast.domain.following import Follower, Shown, View
+from stagecast.domain.following import Follower, Reset, Shown, View
 from stagecast.domain.positions import Position
 from stagecast.domain.resuming import shown_again
 from stagecast.domain.text import units
@@ -120,15 +120,19 @@ class ReadAhead:
         past = [] if after == view.position else await self._past(view, after)
         if isinstance(past, str):
             begun = _Begun(evolve(snapshot, reset=past), subscription)
-            return Follower(begun, self._topic, patience=patience)
+            follower = Follower(begun, self._topic, patience=patience)
+            follower.view.position = after
+            return follower
         end = view.end(self._topic)
-        self._put(past, ends=end is not None and end > after)
+        self._put(past, ends=any(shown.position == end for shown in past))
         follower = Follower(subscription, self._topic, patience=patience)
         follower.view = view
         return follower
 
     async def _past(self, view: View, after: Position) -> list[Shown] | ResetReason:
         """What came after `after`, up to where `view` stands, without what was overtaken; or why it cannot be had."""
+        if view.position is not None and view.position < after:
+            return "epoch"  # the log was rewound
         found: list[Shown] = []
         reached = after
         # All stages: of one stage's events the last before the view's position is not known.
@@ -137,6 +141,8 @@ class ReadAhead:
                 delivery = await anext(subscription)
                 if isinstance(delivery, Snapshot):
                     return delivery.reset or "truncated"
+                if not delivery.position.follows(reached):
+                    return "truncated"  # something was overtaken, perhaps by what `view` does not know yet
                 reached = delivery.position
                 if self._topic.covers(delivery.event.stage) and (shown := shown_again(view, delivery)) is not None:
                     found.append(_with_text(view, shown))
@@ -156,7 +162,7 @@ class ReadAhead:
                 found += [shown async for shown in follower]  # all there is before the end: this waits for nothing
                 follower.is_over = False
                 last, end = end, follower.view.end(self._topic)
-                ends = end is None or end != last
+                ends = end is None or end != last or _is_loss(found[-1])
             self._put(found, ends=ends)
 
     def _put(self, found: list[Shown], *, ends: bool) -> None:
@@ -194,6 +200,10 @@ class _Begun:
     @property
     def liveness(self) -> Liveness:
         return self._rest.liveness
+
+
+def _is_loss(shown: Shown) -> bool:
+    return isinstance(shown.content, Reset) and shown.content.cause == "lost"
 
 
 def _with_text(view: View, shown: Shown) -> Shown:

@@ -27,6 +27,7 @@ class Log:
 
     def open(self, producer: Producer, run: str, task: str = "task", nonce: str | None = None) -> Opened:
         self.now += 1
+        producer.begin_anew()
         opening = Opening(
             topic=producer.topic, run=run, task=task, nonce=nonce or f"{self.now}", producer=producer.name
         )
@@ -49,4 +50,5 @@ class Log:
         return {producer: lease.beat for producer, lease in leases.get(run, {}).items()}
 
     def lose_everything(self) -> None:
+        self.now += 1
         self.ledger = ProjectLedger(project="project", limits=self.ledger.limits, encode=CODEC.encode)

@@ -3,7 +3,6 @@
 from copy import deepcopy
 
 import pytest
-from attrs import evolve
 
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.errors import RunSuperseded
@@ -140,14 +139,17 @@ class TestProducers:
         assert set(log.ledger._producers) >= {living.name}
         assert gone.name not in log.ledger._producers
 
-    def test_a_hole_in_the_sequence_is_no_error(self) -> None:
-        """What a publisher gave up never comes; what follows counts."""
+    def test_a_hole_in_the_sequence_is_a_loss(self) -> None:
+        """What the producer was told was settled is gone: a new epoch begins, once, and the producer restores."""
         log, producer = Log(), Producer()
         log.send(producer, producer.update())
+        seen = producer.acknowledged
         producer.sequence += 5
+        assert log.send(producer, producer.item(1)).need == "state"
         assert log.send(producer, producer.item(1)).applied == 1
-        batch = evolve(producer.batch(producer.item(1)), first=2)
-        assert log.publish(batch).position == producer.acknowledged
+        assert seen is not None
+        assert producer.acknowledged is not None
+        assert producer.acknowledged.epoch > seen.epoch
 
     def test_a_batch_without_events_renews(self) -> None:
         """A sign of life changes the lease's beat and nothing else."""

@@ -12,7 +12,7 @@ local command, stage, feed, seed, with_text = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local log_length, ttl, queue_deadline = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local text_prefix, opened_message = ARGV[9], ARGV[10]
 local FIELDS = {'run', 'attempt', 'began', 'opened', 'text_began', 'ended', 'ended_at', 'pipeline_ended', 'ender',
-  'dead', 'cancelled', 'queued', 'writer', 'writer_task', 'length', 'past'}
+  'dead', 'restored', 'cancelled', 'queued', 'writer', 'writer_task', 'length', 'past'}
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -129,14 +129,10 @@ local function open(run, attempt, fresh)
   put('ended_at', nil)
   put('ender', nil)
   put('dead', nil)
+  put('restored', nil)
   local header = '{"v":1,"run":' .. cjson.encode(run) .. ',"attempt":' .. whole(attempt) ..
     ',"fresh":' .. tostring(fresh) .. '}'
   add(header .. '\t' .. opened_message, false, true)
-end
-
-local function finish(at)
-  put('ended', at)
-  put('ended_at', whole(now))
 end
 
 local function stage_leases() -- producer -> beat, count
@@ -165,9 +161,14 @@ local function wait_until(at) -- the run waits for its start, until `at`; watche
   end
 end
 
-local function fail(line)
-  drop_fields(leases, stage .. ':')
+local function finish(at)
+  put('ended', at)
+  put('ended_at', whole(now))
   put('queued', nil)
+  drop_fields(leases, stage .. ':') -- also those of the dead, whose run somebody else has ended
+end
+
+local function fail(line)
   fields[stage .. ':s:outcome'] = line
   finish(add(line, false, false))
 end
@@ -283,13 +284,19 @@ if command == 'publish' then
 
   local function decide()
     if count > 0 and skip == count then return end
-    local ahead = ack_epoch ~= nil and (not epoch or ack_epoch > epoch or (ack_epoch == epoch and ack_n > n))
+    local missing = first - 1 > known_sequence -- events of its own that the log has lost, however far it has grown since
+    local ahead = ack_epoch ~= nil
+      and (not epoch or ack_epoch > epoch or (ack_epoch == epoch and (ack_n > n or missing)))
     if ahead then epoch, n = math.max(now, (epoch or 0) + 1, ack_epoch + 1), -1 end
     local lost = ack_epoch ~= nil and (ahead or ack_epoch ~= epoch)
     if run then
       local opened_epoch = split(s.opened)
       local is_past = string.find(' ' .. (s.past or '') .. ' ', ' ' .. run .. ' ', 1, true)
-      local stale = s.run == nil or (lost and not is_past and opened_epoch ~= epoch)
+      -- Of two runs whose producers both restore, the later one was acknowledged farther in the life that is lost.
+      local restored_epoch, restored_n = split(s.restored)
+      local came_first = s.run ~= run and restored_epoch and ack_epoch
+        and (restored_epoch < ack_epoch or (restored_epoch == ack_epoch and restored_n < ack_n))
+      local stale = s.run == nil or (lost and not is_past and (opened_epoch ~= epoch or came_first))
       local given = task ~= '' and not stale and redis.call('HGET', meta, stage .. ':t:' .. task) or nil
       local number, nonce
       if given then number, nonce = string.match(given, '^(%d+) (.*)$') end
@@ -299,8 +306,13 @@ if command == 'publish' then
         superseded, refused, applied = true, count - skip, count
         return
       end
-      if stale or (lost and task ~= '' and not number) then
-        if stale then open(run, math.max(attempt, 1), true) end
+      local overtakes = lost and number and number < attempt -- an older attempt came back first
+      if stale or overtakes or (lost and task ~= '' and not number) then
+        if stale or overtakes then
+          drop_fields(leases, stage .. ':')
+          open(run, math.max(attempt, 1), stale or s.writer_task == task or run == task)
+          put('restored', ARGV[18])
+        end
         if task ~= '' then fields[stage .. ':t:' .. task] = whole(attempt) .. ' -' end
         lost = true
       end

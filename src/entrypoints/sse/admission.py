@@ -3,8 +3,9 @@
 import asyncio
 from typing import TypeAlias
 
-from stagecast.domain.bus import Published, ResetReason, Snapshot
+from stagecast.domain.bus import Published, Snapshot
 from stagecast.domain.errors import BusUnavailable
+from stagecast.domain.following import ResetCause
 from stagecast.domain.positions import Position
 from stagecast.domain.resuming import shown_again
 from stagecast.domain.topics import Topic
@@ -15,8 +16,10 @@ from .viewer import Finished, UnknownRun, Viewer
 
 CATCH_UP = 2.0
 """Seconds that this process may need to reach a position which a client was told by another one."""
+LOOK = 0.2
+"""Seconds that a subscription which stands may take to tell that it begins anew."""
 
-_Read: TypeAlias = "list[Published] | ResetReason"
+_Read: TypeAlias = "list[Published] | ResetCause"
 
 
 async def admit(channel: Channel, viewer: Viewer, reading: asyncio.Semaphore) -> None:
@@ -56,10 +59,11 @@ async def _resumed(channel: Channel, viewer: Viewer, after: Position, reading: a
     while True:
         here = fold.view.position
         if here is None or reached.epoch < here.epoch or (reached > here and not await _reached(channel, reached)):
-            first = channel.reset(viewer, "epoch")
-            if not viewer.over:
-                channel.await_restoration(viewer, asyncio.get_running_loop().time())
-            return first
+            behind = fold.view.position
+            if behind is not None and behind < reached and not await _is_set_back(channel, reached, reading):
+                raise BusUnavailable("this process has not yet come as far as the client")
+            channel.await_restoration(viewer)
+            return channel.reset(viewer, "epoch")
         if reached > here:
             continue
         end = fold.view.end(viewer.topic)
@@ -92,9 +96,24 @@ async def _reached(channel: Channel, position: Position) -> bool:
     return here is not None
 
 
+async def _is_set_back(channel: Channel, position: Position, reading: asyncio.Semaphore) -> bool:
+    """Whether the log itself ends before `position`, not only what this process has of it. Raises BusUnavailable."""
+    try:
+        async with (
+            asyncio.timeout(channel.settings.patience),
+            reading,
+            channel.bus.subscribe(Topic(channel.project), after=position) as subscription,
+        ):
+            delivery = await asyncio.wait_for(anext(subscription), LOOK)
+            return isinstance(delivery, Snapshot)
+    except TimeoutError:
+        return False  # nothing came after it, or nobody knows: the client asks again
+
+
 async def _read(channel: Channel, after: Position, until: Position, reading: asyncio.Semaphore) -> _Read:
     """The log's events after `after` up to `until`, or why they cannot be had. Raises BusUnavailable."""
     found: list[Published] = []
+    reached = after
     try:
         async with (
             asyncio.timeout(channel.settings.patience),
@@ -104,9 +123,11 @@ async def _read(channel: Channel, after: Position, until: Position, reading: asy
             async for delivery in subscription:
                 if isinstance(delivery, Snapshot):
                     return delivery.reset or "truncated"
-                if delivery.position <= until:
-                    found.append(delivery)
-                if delivery.position >= until:
+                if not delivery.position.follows(reached):
+                    return "run"  # something was overtaken, perhaps by what the fold does not know yet
+                found.append(delivery)
+                reached = delivery.position
+                if reached == until:
                     return found
     except TimeoutError as error:
         raise BusUnavailable("the log cannot be read in time") from error

@@ -36,7 +36,7 @@ class Channel:
         self._gate: asyncio.TimerHandle | None = None
         self._seen: dict[str | None, float] = {}
         self._beats = 0
-        self._beaten = self.empty_since = self._loop.time()
+        self._beaten = self.empty_since = self._begun = self._loop.time()
 
     async def standing(self) -> None:
         """Wait until the subscription stands and the project's state is known."""
@@ -78,9 +78,14 @@ class Channel:
 
     def reset(self, viewer: Viewer, cause: ResetCause | None) -> list[bytes]:
         """The frames that show `viewer` the state anew; without a cause to one who was shown nothing yet."""
-        fold, topic = self.fold, viewer.topic
+        fold, topic, run = self.fold, viewer.topic, viewer.request.run
+        is_missing = viewer.lost_at is not None and not fold.view.replay(topic)
+        if cause == "epoch" and (is_missing or self._is_rewound(viewer)):
+            # It keeps its old position: should it come back before the question is decided, it has still to be told.
+            self.begin(viewer, fold.recent.end, viewer.position or viewer.request.after)
+            return [fold.reset(topic, cause)]
         self.begin(viewer, fold.recent.end, fold.view.position)
-        if viewer.request.run is not None and self.run_of(topic) != viewer.request.run:
+        if run is not None and self.run_of(topic) != run and (cause != "epoch" or fold.view.in_progress(topic)):
             viewer.over = True
             return [fold.stream_end()]
         parts = [] if cause is None else [fold.reset(topic, cause)]
@@ -117,10 +122,11 @@ class Channel:
         """A block that tells the position, where `viewer` has everything and was not told yet.
 
         Not to one who waits for the run after an end that it was not shown: it would come back with a position at or
-        after the end, as one does who has seen it, and be told that there is nothing to wait for.
+        after the end, as one does who has seen it, and be told that there is nothing to wait for. Nor to one who waits
+        for what was lost: it would come back as one who had seen nothing of it.
         """
         fold = self.fold
-        is_told = viewer.position == fold.view.position
+        is_told = viewer.position == fold.view.position or viewer.lost_at is not None
         if is_told or viewer.cursor < fold.recent.end or fold.view.end(viewer.topic) is not None:
             return b""
         viewer.position = fold.view.position
@@ -157,18 +163,24 @@ class Channel:
             elif self._is_idle(viewer, now):
                 viewer.finish(self.fold.stream_end())
 
-    def await_restoration(self, viewer: Viewer, now: float) -> None:
-        """After data was lost: what `viewer` waits for counts as lost unless somebody restores it in a lease time."""
+    def await_restoration(self, viewer: Viewer) -> None:
+        """After data was lost: what `viewer` waits for counts as lost unless somebody restores it in a lease time.
+
+        The time counts from the beginning of this life, for everybody: who comes back again and again is told too.
+        """
         view, topic = self.fold.view, viewer.topic
-        if not view.in_progress(topic) and view.end(topic) is None:
-            viewer.lost_at = now + self.bus.limits.lease
+        if not view.in_progress(topic) and (view.end(topic) is None or self._is_rewound(viewer)):
+            viewer.lost_at = self._begun + self.bus.limits.lease
 
     def _look_for_lost(self, viewer: Viewer, lost_at: float, now: float) -> None:
         view, topic = self.fold.view, viewer.topic
-        if view.in_progress(topic) or view.end(topic) is not None:
+        if view.in_progress(topic) or (view.end(topic) is not None and not self._is_rewound(viewer)):
             viewer.lost_at = None
         elif now >= lost_at:
             viewer.finish(self.fold.reset(topic, "lost"), self.fold.stream_end())
+
+    def _is_rewound(self, viewer: Viewer) -> bool:
+        return self.fold.view.is_rewound(viewer.topic, viewer.position or viewer.request.after)
 
     def _is_idle(self, viewer: Viewer, now: float) -> bool:
         stage = viewer.topic.stage
@@ -216,12 +228,13 @@ class Channel:
     def _restart(self, snapshot: Snapshot, now: float) -> None:
         awaited = [viewer for viewer in self.viewers if viewer.counted and self.fold.view.in_progress(viewer.topic)]
         self.fold.restart(snapshot, now)
+        self._begun = now
         if self._refetch:
             self._refetch = False
             self.fold.cause = snapshot.reset or "truncated"
         if snapshot.reset == "epoch":
             for viewer in awaited:
-                self.await_restoration(viewer, now)
+                self.await_restoration(viewer)
         self._wake(*self._waiting)
 
     def _wake(self, *keys: tuple[str | None, bool]) -> None:

@@ -53,8 +53,14 @@ class Producer:
         self.acknowledged: Position | None = None
         self.receipt: Receipt | None = None
 
+    def begin_anew(self) -> None:
+        """Each attempt is a producer of its own."""
+        if self.sequence:
+            self.name, self.sequence = uuid4().hex, 0
+
     async def open(self, bus: MessageBus, run: str, *, task: str = "task", nonce: str | None = None) -> Opened:
         """Begin an attempt, as a worker does that starts to execute a task."""
+        self.begin_anew()
         opened = await bus.open_run(
             Opening(topic=self.topic, run=run, task=task, nonce=nonce or uuid4().hex, producer=self.name)
         )

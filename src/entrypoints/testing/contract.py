@@ -17,6 +17,7 @@ from .contract_closing import ClosingContract
 from .contract_faults import OutageContract, RewindContract
 from .contract_leases import CancelContract, LeaseContract
 from .contract_log import LogContract
+from .contract_overtaking import OvertakingContract
 from .contract_processes import ProcessContract
 from .contract_publishers import PublishersContract
 from .contract_restore import RestoreContract
@@ -39,6 +40,7 @@ class BusContract(
     LeaseContract,
     CancelContract,
     RestoreContract,
+    OvertakingContract,
 ):
     """All that every bus guarantees."""
 

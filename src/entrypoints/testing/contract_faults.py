@@ -75,6 +75,31 @@ class RewindContract:
             for name, known in (await snapshot(bus, PROJECT)).stages.items():
                 assert shown(reader.stages[name]) == shown(known)
 
+    async def test_15_rewind_is_noticed_after_the_log_has_grown(self, backend: RewindingBackend) -> None:
+        """A producer whose own events are gone begins a new epoch, however many events of others came since."""
+        async with opened(backend, LIMITS) as bus, reading(bus, PROJECT) as reader:
+            producer, other = Producer(), Producer(OTHER_STAGE)
+            await producer.write(bus, "text")
+            await backend.save()
+            await producer.send(bus, producer.item(1))
+            seen = producer.acknowledged
+            await reader.until_at(seen)
+            await backend.rewind()
+            await other.send(bus, *(other.update() for _ in range(9)))
+            assert seen is not None
+            assert other.acknowledged is not None
+            assert other.acknowledged > seen
+            assert (await producer.send(bus)).need == "state"
+            await producer.send(bus, producer.token("text", 0, snapshot=True), producer.item(1))
+            await reader.until_at(producer.acknowledged)
+            assert reader.resets[-1] == "epoch"
+            assert (await other.send(bus)).need == "state"
+            await other.send(bus, other.update())
+            known = (await snapshot(bus, PROJECT)).stages
+            assert known["stage"].text == "text"
+            assert {"item:image:1"} == known["stage"].slots.keys()
+            assert {"status"} == known["other"].slots.keys()
+
     async def test_15_rewind_to_before_a_run(self, backend: RewindingBackend) -> None:
         """A run that the older state does not know comes back in place of the older run it had superseded."""
         async with opened(backend, LIMITS) as bus, reading(bus) as reader:

@@ -181,6 +181,15 @@ class LeaseContract:
                 other.publish_done()
             await eventually(lambda: not all_stages.liveness.active)
 
+    async def test_13_lease_ends_with_its_run(self, backend: Backend) -> None:
+        """Where somebody else has ended the run of a dead producer, nothing of the stage is alive."""
+        async with opened(backend, LIMITS) as bus, bus.subscribe(STAGE) as subscription:
+            dead, other = Producer(), Producer()
+            await dead.open(bus, "run")
+            await eventually(lambda: subscription.liveness.active)
+            await other.send(bus, other.failed("time limit"))
+            await eventually(lambda: not subscription.liveness.active)
+
 
 class CancelContract:
     """Asking a run to stop."""

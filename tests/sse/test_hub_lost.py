@@ -1,0 +1,44 @@
+"""What is told of a run that was lost to viewers whose connections do not last."""
+
+import asyncio
+
+import pytest
+
+from stagecast.adapters.memory import MemoryBus
+from stagecast.domain.positions import Position
+from stagecast.domain.topics import Topic
+from stagecast.entrypoints.sse import EdgeSettings
+from stagecast.entrypoints.testing.actors import Producer
+from tests.sse.eventstream import types
+from tests.sse.hubs import Clock, hub_on, sit
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["nothing goes on", "another stage goes on"])
+async def test_who_comes_back_again_and_again_is_told_of_a_loss_too(
+    hasty_bus: MemoryBus, clock: Clock, writer: Producer, others: bool
+) -> None:
+    """A viewer whose connections are shorter than a lease learns that its run is lost, and that there is no more."""
+    other = Producer(Topic("p", "other"))
+    async with hub_on(hasty_bus, EdgeSettings(heartbeat=0.02, linger=5)) as hub:
+        await writer.write(hasty_bus, "a")
+        seat = await sit(hub)
+        seat.take()
+        after = seat.last
+        seat.viewer.leave()
+        hasty_bus.lose_everything()
+        clock.now += 1
+        async with asyncio.timeout(10):
+            while True:
+                if others:
+                    await other.write(hasty_bus, "b")
+                seat = await sit(hub, after=after)
+                messages = seat.take()
+                await asyncio.sleep(hasty_bus.limits.lease / 2)  # as long as its network lasts
+                messages += seat.take()
+                seat.viewer.leave()
+                assert types(messages)[:2] == ["connected", "reset"]
+                after = Position.parse(seat.stream.last_event_id or str(after))  # as a browser does
+                if len(messages) > 2:
+                    break
+        assert [message.get("reason") for message in messages[1:]] == ["epoch", "lost", None]
+        assert types(messages)[-1] == "stream_end"
