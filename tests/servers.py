@@ -91,12 +91,12 @@ class RedisServer:
         """A new synchronous client without retries, to be closed by the caller (`with server.client() as client`)."""
         return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=timeout, retry=Retry(NoBackoff(), 0))
 
-    def start(self) -> None:
-        """Start the process and wait until it, and no stranger on its port, answers."""
+    def start(self, *more: str) -> None:
+        """Start the process and wait until it, and no stranger on its port, answers; `more` are arguments for once."""
         if self.running:
             raise RuntimeError("the server is already running")
         with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen([*self._command, *more], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if not self.running or time.monotonic() > deadline:

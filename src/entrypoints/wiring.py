@@ -40,8 +40,17 @@ _BUILDERS: dict[str, Builder] = {
     "redis": _open_redis,
     "rediss": _open_redis,
     "unix": _open_redis,
+    "redis+sentinel": _open_redis,
+    "rediss+sentinel": _open_redis,
 }
-_EXTRAS = {"redis": "redis", "rediss": "redis", "unix": "redis"}
+_EXTRAS = dict.fromkeys((scheme for scheme, builder in _BUILDERS.items() if builder is _open_redis), "redis")
+
+_ADVICE = {
+    "sentinel": "this URL, Celery's, does not name the master: "
+    "set STAGECAST_BUS, for example to redis+sentinel://host1:26379,host2:26379/name-of-the-master/0",
+    "redis+cluster": "Redis Cluster is not supported: name one Redis, or Sentinels by redis+sentinel://",
+}
+"""For schemes that others have."""
 
 _shared: dict[tuple[int, str], MessageBus] = {}
 _shared_lock = threading.Lock()
@@ -97,6 +106,8 @@ def _builder(scheme: str) -> Builder:
     if scheme in found:
         third_party: Builder = found[scheme].load()
         return third_party
+    if scheme in _ADVICE:
+        raise NotConfigured(f"no transport for {scheme}://: {_ADVICE[scheme]}")
     known = ", ".join(f"{one}://" for one in sorted({*_BUILDERS, *found}))
     raise NotConfigured(f"no transport for {scheme or 'a URL without a scheme'}://; there are {known}")
 

@@ -4,8 +4,8 @@ import asyncio
 import ctypes
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -35,6 +35,7 @@ from stagecast.domain.topics import Topic
 
 from .feed import Feed
 from .link import DEFAULTS, Argument, Connect, Link, connect_to
+from .sentinel import is_sentinel_url
 from .settings import NO_CHANNEL, ConnectionSettings, SeedChannels
 from .state import Keys, position_of, snapshot_of
 from .subscription import Entry, RedisSubscription
@@ -50,6 +51,8 @@ class _Local:
     link: Link
     feed: Feed
     subscriptions: set[RedisSubscription]
+    guard: AsyncGenerator[None, None] | None = None
+    """Closes it together with the loop."""
 
     async def page(self, project: str, after: Position | None, count: int) -> tuple[list[Entry], Position | None]:
         found, last = await self.link.log_after(Keys(project).log, str(after) if after else "0-0", count)
@@ -227,7 +230,22 @@ class RedisBus:
             link = Link(self._connect, self._settings)
             local = _Local(self, link, Feed(link, self.limits, self._lapse, self._clock), set())
             self._locals[loop] = local
+            # Whoever runs one loop after another, as by asyncio.run, would leave connections behind with each of them.
+            local.guard = self._closed_with_the_loop(loop, local)
+            with suppress(StopIteration):
+                local.guard.__anext__().send(None)
         return local
+
+    async def _closed_with_the_loop(self, loop: asyncio.AbstractEventLoop, local: _Local) -> AsyncGenerator[None, None]:
+        """Close `local` when the loop ends its asynchronous generators, which is the last thing that it does."""
+        try:
+            yield
+        finally:
+            self._locals.pop(loop, None)
+            for subscription in list(local.subscriptions):
+                subscription.close()
+            await local.feed.aclose()
+            await local.link.aclose()
 
     def leave_to_parent(self) -> None:
         """In a forked child: begin anew, and never touch what was inherited, not even to free it.
@@ -252,10 +270,8 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 async def _close(local: _Local) -> None:
-    for subscription in list(local.subscriptions):
-        subscription.close()
-    await local.feed.aclose()
-    await local.link.aclose()
+    assert local.guard is not None
+    await local.guard.aclose()
 
 
 def open_redis_bus(
@@ -265,11 +281,17 @@ def open_redis_bus(
     settings: ConnectionSettings = DEFAULTS,
     seed: SeedChannels = SEED_CHANNELS,
 ) -> RedisBus:
-    """A bus for `redis://`, `rediss://` or `unix://`. Raises NotConfigured for a URL that is none."""
+    """A bus for `redis://`, `rediss://`, `unix://` or `redis+sentinel://`. Raises NotConfigured for what is none."""
     try:
-        parse_url(url)
+        if not is_sentinel_url(url):
+            parse_url(url)
+        connect = connect_to(url, settings)
+        connect(max_connections=1).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except TypeError:
+        raise NotConfigured("an option in the URL's query is none of redis-py's") from None
     except ValueError as error:
         # urllib's own message about a port can hold a part of a password.
-        reason = str(error) if str(error).startswith("Invalid value for") else "not the URL of a Redis"
+        is_ours = str(error).startswith(("Invalid value for", "the URL of Sentinels"))
+        reason = str(error) if is_ours else "not the URL of a Redis"
         raise NotConfigured(f"{reason}; what is special in a password must be percent-encoded") from None
-    return RedisBus(codec, limits, connect_to(url, settings), settings, seed)
+    return RedisBus(codec, limits, connect, settings, seed)

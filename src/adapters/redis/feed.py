@@ -116,15 +116,17 @@ class Feed:
             try:
                 async with asyncio.timeout(self._link.settings.connect_timeout):
                     await connection.open()
+                    self._connection = connection  # who joins from here on subscribes by itself
                     await connection.send("SUBSCRIBE", *(self._link.feed_of(project) for project in self._members))
-                self._connection = connection
                 while True:
                     async with asyncio.timeout(2 * self._interval + 1):  # pings are answered more often
                         kind, channel, data = await connection.receive()
-                    if failures:
+                    if failures and kind in {b"pong", b"message"}:  # a server that loads its data confirms, no more
                         logger.info("the feed is back")
                         failures = 0
                     self._dispatch(kind, channel, data)
+                    if self._link.has_left(connection):  # a demoted master would go on answering
+                        raise BusUnavailable("the master is another one")
             except (BusUnavailable, TimeoutError) as error:
                 reason = str(error) or "a ping was not answered"
                 if failures == 0:
@@ -182,6 +184,8 @@ class Feed:
         self._watch.begin(asyncio.get_running_loop().time())
         seen = set()
         for project, (last, held) in zip(projects, heads, strict=True):
+            if project not in self._members:  # left while Redis answered: nothing of it is to stay
+                continue
             end = position_of(last)
             for member in list(self._members.get(project, ())):
                 member.compare(end)

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from stagecast.domain.errors import BusUnavailable, NotConfigured
 
+from .sentinel import MasterPool, is_sentinel_url, parse_sentinel_url
 from .settings import ConnectionSettings
 from .state import Keys
 
@@ -28,10 +29,18 @@ logger = logging.getLogger("stagecast.redis")
 
 DEFAULTS = ConnectionSettings()
 OLDEST_SERVER = (7, 0)
+NO_CLUSTER = (
+    "this server is of a Redis Cluster whose slots are not all in one master, which is not supported: "
+    "name one Redis, or Sentinels by redis+sentinel://"
+)
 
 Argument: TypeAlias = bytes | str | int
 
 _Answer = TypeVar("_Answer")
+
+
+UVLOOP_CLOSED = "the handler is closed"
+"""In the RuntimeError that uvloop raises for a write to a connection which was torn: others raise an OSError."""
 
 
 class Connect(Protocol):
@@ -41,22 +50,26 @@ class Connect(Protocol):
 
 
 def connect_to(url: str, settings: ConnectionSettings = DEFAULTS) -> Connect:
-    """Clients for a Redis URL; options in the URL's query win over ours."""
+    """Clients for a Redis URL or that of Sentinels; options in the URL's query win over ours. Raises ValueError."""
+    sentinels = parse_sentinel_url(url) if is_sentinel_url(url) else None
 
     def connect(*, max_connections: int) -> "Redis":
-        # A command may safely be sent twice (the script skips what it has), so a pooled connection that the server has
-        # closed in the meantime costs one quiet retry.
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=settings.command_timeout,
-            socket_timeout=settings.command_timeout,
-            socket_connect_timeout=settings.connect_timeout,
-            socket_keepalive=True,
-            protocol=2,
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-            client_name="stagecast",
-        )
+        options: dict[str, Any] = {
+            "max_connections": max_connections,
+            "timeout": settings.command_timeout,
+            "socket_timeout": settings.command_timeout,
+            "protocol": 2,
+            "client_name": "stagecast",
+        }
+        pool: BlockingConnectionPool
+        if sentinels is not None:
+            pool = sentinels.pool(connect_timeout=settings.connect_timeout, **options)
+        else:
+            # A command may safely be sent twice (the script skips what it has), so a pooled connection that the server
+            # has closed in the meantime costs one quiet retry.
+            retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+            options |= {"socket_connect_timeout": settings.connect_timeout, "retry": retry}
+            pool = BlockingConnectionPool.from_url(url, **options)
         pool.connection_kwargs["decode_responses"] = False  # whatever the URL says: we decode
         return Redis(connection_pool=pool)
 
@@ -107,6 +120,11 @@ class Link:
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return [(last[0][0] if last else None, leases) for last, leases in pairs]
 
+    def has_left(self, feed: "FeedConnection") -> bool:
+        """Whether commands go elsewhere than `feed` by now: the Sentinels have named another master."""
+        pool = self._client.connection_pool
+        return isinstance(pool, MasterPool) and pool.has_left(feed.connection)
+
     async def aclose(self) -> None:
         """Close the command connections."""
         await self._client.aclose()
@@ -124,6 +142,10 @@ class Link:
         version = str(information.get("redis_version", "7.0"))
         if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST_SERVER:
             raise NotConfigured(f"stagecast needs Redis 7.0 or newer, or Valkey; this server is Redis {version}")
+        if "cluster" in {information.get("redis_mode"), information.get("server_mode")}:
+            cluster: Any = await translated(self._client.execute_command("CLUSTER INFO"))  # type: ignore[no-untyped-call]
+            if (cluster.get("cluster_size"), cluster.get("cluster_slots_assigned")) != ("1", "16384"):
+                raise NotConfigured(NO_CLUSTER)
         self._checked = True
 
 
@@ -139,6 +161,10 @@ async def translated(call: Awaitable[_Answer]) -> _Answer:
         answer = await call
     except (RedisError, OSError, TimeoutError) as error:
         raise BusUnavailable(f"Redis: {str(error) or type(error).__name__}") from error
+    except RuntimeError as error:
+        if UVLOOP_CLOSED not in str(error):
+            raise
+        raise BusUnavailable(f"Redis: {error}") from error
     if task and task.cancelling() > cancellations:
         raise asyncio.CancelledError
     return answer
@@ -149,21 +175,24 @@ class FeedConnection:
 
     def __init__(self, connect: Connect) -> None:
         self._client = connect(max_connections=1)
-        self._connection: AbstractConnection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        self.connection: AbstractConnection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
 
     async def open(self) -> None:
         """Raises BusUnavailable."""
-        await translated(self._connection.connect())  # type: ignore[no-untyped-call]
+        await translated(self.connection.connect())  # type: ignore[no-untyped-call]
 
     async def send(self, *command: str) -> None:
         """Send SUBSCRIBE, UNSUBSCRIBE or PING. Raises BusUnavailable."""
-        await translated(self._connection.send_command(*command, check_health=False))
+        try:
+            await translated(self.connection.send_command(*command, check_health=False))
+        except AttributeError as error:  # redis-py's, where the connection is closed while something is being sent
+            raise BusUnavailable("Redis: the feed's connection was closed") from error
 
     async def receive(self) -> tuple[bytes, bytes, bytes]:
         """Kind (`message`, `subscribe`, `unsubscribe`, `pong`), channel and data. Raises BusUnavailable."""
         while True:
             reply = await translated(
-                self._connection.read_response(
+                self.connection.read_response(
                     disable_decoding=True, timeout=math.inf, disconnect_on_error=False, push_request=True
                 )
             )
@@ -178,7 +207,7 @@ class FeedConnection:
         """Never raises."""
         try:
             async with asyncio.timeout(1):
-                await self._connection.disconnect(nowait=True)
-                await self._client.aclose()
+                await self.connection.disconnect(nowait=True)
+                await self._client.connection_pool.disconnect()
         except (RedisError, OSError, TimeoutError):
             logger.debug("closing the feed's connection failed", exc_info=True)

@@ -130,8 +130,8 @@ class RedisSubscription:
             cursor = self._cursor
             if cursor is not None:
                 entries = [entry for entry in entries if entry[0] > cursor]
-            if entries and not (entries[0][0].follows(cursor) if cursor else entries[0][0].n == 0):
-                self._behind = True
+            if entries and not (cursor and entries[0][0].follows(cursor)):
+                self._behind = True  # without a cursor too: the news may be of a life that is lost, and come late
             else:
                 self._deliver(entries)
 

@@ -21,7 +21,7 @@ from .findings import Finding, of_contents, of_server
 
 STAGE = "doctor"
 PATIENCE = 5.0
-_REDIS = {"redis", "rediss", "unix"}
+_REDIS = {"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"}
 _SLOW = 0.5
 
 

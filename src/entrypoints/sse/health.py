@@ -44,6 +44,9 @@ def health_routes(edge: Edge) -> list[Route]:
         try:
             async with asyncio.timeout(PATIENCE):
                 await _follow(hub.bus)
+        except NotConfigured as error:
+            logger.error("not ready: %s", error)
+            return problem(503, "the server is not configured", _NO_STORE)
         except (BusUnavailable, TimeoutError) as error:
             logger.warning("not ready: %s", str(error) or "the bus does not answer")
             return problem(503, "the bus does not answer", _NO_STORE)
