@@ -18,23 +18,21 @@ The bus is `app.conf.stagecast_bus` (a URL or a bus), else the configured one (`
   start set the progress back to 0.
 * **Not executed**, and revoked for Celery (so that chords and waiting callers learn it): a task whose run was cancelled
   before its start, or whose stage has a newer run: its output would be refused, so it is not paid for.
+* **Cancelled or overtaken in the middle**: a task that then returns, or raises RunCancelled or RunSuperseded (with
+  `strict` its publisher does), is revoked for Celery too: nothing that waits for its success goes on. An attempt that a
+  newer one of the same task has fenced is ignored: what Celery keeps of the task is the newer one's to say.
 * A bus that cannot be reached keeps no task from being sent or executed.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from inspect import signature
 from typing import Any
 
-from attrs import define
-
 from stagecast.domain.bus import MessageBus
 from stagecast.domain.errors import NotConfigured, RunCancelled, RunSuperseded
-from stagecast.domain.events import FailureReason
 from stagecast.domain.ledger import LAPSE_MESSAGES
-from stagecast.domain.producing import TaskRun
 from stagecast.domain.topics import Id, Topic
 
 from . import runs
@@ -44,32 +42,30 @@ from .publishers import RedisStreamPublisher
 try:
     import celery
     from billiard.process import current_process
-    from celery import current_task, signals
+    from celery import signals
     from celery.app.task import Context
-    from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, TimeLimitExceeded
+    from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
     from celery.utils import uuid
 except ModuleNotFoundError as error:
     raise NotConfigured(f"tasks need the package {error.name}: pip install 'stagecast[celery]'") from error
 
+from .executions import (
+    SUPERSEDED_MESSAGE,
+    TIMEOUT_MESSAGE,
+    Execution,
+    announce_retry,
+    current_execution,
+    eager_group,
+    executing,
+    refuse_success,
+)
+
 logger = logging.getLogger("stagecast.celery")
 
-OPENING_SECONDS = 2.0
-"""How long a start waits to learn whether its run still counts. After that it executes: the bus may be away."""
 PROJECT_HEADER = "stagecast_project"
 """The message header with the project's id, for a worker that must end a run without executing it."""
-TIMEOUT_MESSAGE = "The time limit was exceeded."
 
 
-@define(eq=False)
-class _Execution:
-    publisher: RedisStreamPublisher
-    retries: int
-    is_member: bool
-    is_retried: bool = False
-
-
-_execution: ContextVar[_Execution | None] = ContextVar("stagecast_execution", default=None)
-_eager_group: ContextVar[str | None] = ContextVar("stagecast_eager_group", default=None)
 _has_warned_of_memory = False
 
 
@@ -81,81 +77,16 @@ def stage_run(
     request: Context | None = None,
     bus: str | MessageBus | None = None,
     timeout: float = 5.0,
+    strict: bool = False,
 ) -> Iterator[RedisStreamPublisher]:
     """Execute one attempt at a run of a stage in the block; see the module for what is published when.
 
-    `request` is the task's, by default the current task's; outside a task the block is a run of its own. `timeout` is
-    the publisher's. A plain task with `autoretry_for` needs `StageTask`: here its exception looks final. Raises
-    RunCancelled or RunSuperseded where there is nothing to execute.
+    `request` is the task's, by default the current task's; outside a task the block is a run of its own. `timeout` and
+    `strict` are the publisher's. A plain task with `autoretry_for` needs `StageTask`: here its exception looks final.
+    Raises RunCancelled or RunSuperseded where there is nothing to execute.
     """
-    if request is None and current_task:  # type: ignore[truthy-bool]  # a proxy
-        request = current_task.request
-    task = (request and request.id) or uuid()
-    group = (request and request.group) or _eager_group.get()
-    attempt = TaskRun(run=group or task, task=task)
-    with RedisStreamPublisher(project_id, stage_name, bus=bus, task=attempt, timeout=timeout) as publisher:
-        publisher.opened(min(timeout, OPENING_SECONDS))
-        if publisher.cancelled:
-            raise RunCancelled(f"run {publisher.run_id} was cancelled before its start")
-        if publisher.superseded:
-            raise RunSuperseded(f"run {publisher.run_id} was superseded before its start")
-        publisher.publish_stage_update("processing", 0 if group is None else None)
-        execution = _Execution(publisher, request.retries if request else 0, group is not None)
-        token = _execution.set(execution)
-        try:
-            yield publisher
-        except BaseException as error:
-            _failed(execution, error)
-            raise
-        else:
-            _succeeded(execution)
-        finally:
-            _execution.reset(token)
-
-
-def _succeeded(execution: _Execution) -> None:
-    publisher = execution.publisher
-    if publisher.has_ended or execution.is_retried or execution.is_member:
-        return
-    if publisher.cancelled:
-        publisher.publish_error(LAPSE_MESSAGES["cancelled"], execution.retries, reason="cancelled")
-    elif not publisher.superseded:
-        publisher.publish_done(full_text=publisher.text)
-
-
-def _failed(execution: _Execution, error: BaseException) -> None:
-    publisher = execution.publisher
-    if not isinstance(error, Exception):  # SystemExit at a hard time limit, a revocation, a shutdown: the process dies
-        publisher.leave()
-        return
-    if publisher.has_ended or publisher.superseded:
-        return
-    match error:
-        case Retry():
-            _retrying(execution, error.exc)
-            return
-        case Ignore():
-            return  # it is somebody else's now: only the lease goes back
-        case Reject() if error.requeue:  # type: ignore[attr-defined]
-            return  # it will be delivered again
-    reason: FailureReason = "exception"
-    text = str(error) or type(error).__name__
-    if publisher.cancelled or isinstance(error, RunCancelled):
-        reason, text = "cancelled", LAPSE_MESSAGES["cancelled"]
-    elif isinstance(error, SoftTimeLimitExceeded):
-        reason, text = "timeout", TIMEOUT_MESSAGE
-    publisher.publish_error(text, execution.retries, reason=reason)
-
-
-def _retrying(execution: _Execution, error: BaseException | None) -> None:
-    """Publish once that the attempt will be followed by another."""
-    publisher = execution.publisher
-    if execution.is_retried or publisher.has_ended:
-        return  # after an `error` of the task's own it would begin another run
-    execution.is_retried = True
-    message = None if error is None else str(error) or type(error).__name__
-    publisher.publish_stage_update("retrying", message=message, retry_count=execution.retries + 1)
-    publisher.flush(runs.PATIENCE)
+    with executing(project_id, stage_name, request, bus, timeout, strict) as execution:
+        yield execution.publisher
 
 
 class StageTask(celery.Task[Any, Any]):
@@ -168,11 +99,13 @@ class StageTask(celery.Task[Any, Any]):
     """The argument that names the project."""
     stream_timeout = 5.0
     """Seconds that the task's end waits at most for a bus that does not answer (`RedisStreamPublisher`)."""
+    strict = False
+    """Whether the publisher raises, for example RunCancelled at the next token after a cancel, which ends the task."""
 
     @property
     def publisher(self) -> RedisStreamPublisher:
         """The publisher of the execution in this thread. Threads that the task starts must be given it."""
-        execution = _execution.get()
+        execution = current_execution()
         if execution is None:
             raise RuntimeError("there is a publisher only while the task executes, in the thread that executes it")
         return execution.publisher
@@ -180,15 +113,31 @@ class StageTask(celery.Task[Any, Any]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         topic, request, bus = self._topic(args, kwargs), self.request, self._bus()
         _check_reach(bus, request)
+        execution: Execution | None = None
         try:
-            with stage_run(topic.project, topic.one_stage, request=request, bus=bus, timeout=self.stream_timeout):
-                return super().__call__(*args, **kwargs)
-        except (RunCancelled, RunSuperseded) as error:
-            if request.called_directly:
+            with executing(topic.project, topic.one_stage, request, bus, self.stream_timeout, self.strict) as execution:
+                answer = super().__call__(*args, **kwargs)
+            if not request.called_directly:
+                refuse_success(execution)
+            return answer
+        except (Ignore, Reject, Retry):
+            raise
+        except Exception as error:
+            is_ours = isinstance(error, RunCancelled | RunSuperseded)
+            is_superseded = isinstance(error, RunSuperseded) or (
+                execution is not None and execution.publisher.superseded
+            )
+            if request.called_directly or not (is_ours or is_superseded):
                 raise
-            logger.info("%s: the task is not executed: %s", topic, error)
-            stored = not (request.is_eager or self.ignore_result)
-            self.backend.mark_as_revoked(request.id or "", str(error), request=request, store_result=stored)
+            if is_superseded and runs.is_current(bus, topic, request.group or request.id or ""):
+                logger.info("%s: a newer attempt of the task goes on: %r", topic, error)
+            elif is_ours:
+                what = "is not executed" if execution is None else "does not count"
+                logger.info("%s: the task %s: %s", topic, what, error)
+                stored = not (request.is_eager or self.ignore_result)
+                self.backend.mark_as_revoked(request.id or "", str(error), request=request, store_result=stored)
+            else:
+                raise
             raise Ignore(str(error)) from error
 
     def apply_async(
@@ -213,12 +162,12 @@ class StageTask(celery.Task[Any, Any]):
 
     def apply(self, *args: Any, **options: Any) -> Any:
         """Celery's; an eager request does not tell its group, so the members are told here."""
-        inherited = _eager_group.get() if options.get("retries") else None
-        token = _eager_group.set(options.get("group_id") or inherited)
+        inherited = eager_group.get() if options.get("retries") else None
+        token = eager_group.set(options.get("group_id") or inherited)
         try:
             return super().apply(*args, **options)
         finally:
-            _eager_group.reset(token)
+            eager_group.reset(token)
 
     def retry(
         self,
@@ -231,14 +180,16 @@ class StageTask(celery.Task[Any, Any]):
         max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
-        """Celery's, with `retrying` published before the retry is sent. A cancelled run is not retried."""
-        execution = _execution.get()
+        """Celery's, with `retrying` published before the retry is sent. A cancelled or overtaken run is not retried."""
+        execution = current_execution()
         limit = self.max_retries if max_retries is None else max_retries
         if execution is not None and not self.request.called_directly:
             if execution.publisher.cancelled:
                 raise RunCancelled(LAPSE_MESSAGES["cancelled"]) from exc
             if limit is None or self.request.retries < limit:
-                _retrying(execution, exc)
+                announce_retry(execution, exc)
+            if execution.publisher.superseded:  # a zombie's retry would repeat what a newer attempt does
+                raise RunSuperseded(SUPERSEDED_MESSAGE) from exc
         return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:

@@ -172,8 +172,13 @@ class RedisStreamPublisher:
     def _terminal(self, accepted: bool, *, is_outcome: bool = False) -> bool:
         if not accepted:
             return False
-        self._has_ended = self._has_ended or is_outcome
-        return self.flush(self._timeout)
+        delivered = False
+        try:
+            delivered = self.flush(self._timeout)
+        finally:
+            if is_outcome:  # held for a bus that is away it will end the run, refused it will not
+                self._has_ended = self._has_ended or delivered or not self._stage.superseded
+        return delivered
 
     def opened(self, timeout: float) -> Opened | None:
         """The bus's answer to the beginning of a task's attempt; None where it took longer than `timeout` seconds."""
@@ -220,6 +225,7 @@ class RedisStreamPublisher:
         Waits at most `timeout` seconds for what is undelivered, and drops the rest.
         """
         if self._background.is_current and not self._delivery.is_closing:
+            self._delivery.publisher.keep_lease()  # first: a second signal may interrupt what follows
             with suppress(TimeoutError, StagecastError):
                 self._background.call(self._delivery.publisher.flush(timeout), timeout + MARGIN)
             self._delivery.done.cancel()

@@ -1,4 +1,4 @@
-"""What a synchronous caller does to a run that it doesn't execute: announce it, end it, cancel it. Knows no Celery."""
+"""What a synchronous caller does to a run from outside: announce, end, cancel it, look for it. Knows no Celery."""
 
 import asyncio
 import logging
@@ -56,6 +56,21 @@ def cancel(bus: MessageBus, topic: Topic, run: str, error: object) -> None:
         await _end(bus, topic, run, str(error), "cancelled")
 
     _in_background(cancel_and_end(), 0.0)
+
+
+def is_current(bus: MessageBus, topic: Topic, run: str) -> bool:
+    """Whether `run` is its stage's newest. True also where the bus does not say so within a second."""
+
+    async def asked() -> bool:
+        async with asyncio.timeout(PATIENCE), bus.subscribe(topic) as subscription:
+            first = await anext(subscription)
+        state = first.stages.get(topic.one_stage) if isinstance(first, Snapshot) else None
+        return state is None or state.run == run
+
+    try:
+        return background().call(asked(), 2 * PATIENCE)
+    except (TimeoutError, StagecastError):
+        return True
 
 
 async def _end(bus: MessageBus, topic: Topic, run: str, error: str, reason: FailureReason) -> None:

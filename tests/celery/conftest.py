@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from stagecast.adapters.memory import MemoryBus
 from stagecast.domain.bus import BusLimits, MessageBus
 from stagecast.entrypoints.background import background
 from stagecast.entrypoints.wiring import open_bus, shared_bus
+from tests.celery import app as tests_app
 from tests.celery.app import make_app, tasks_of
 from tests.servers import RedisServer, available_redis_kinds, start_redis
 from tests.waiting import wait_until
@@ -74,14 +76,20 @@ class Worker:
 
 @contextmanager
 def running_worker(
-    url: str, pool: str, *arguments: str, lease: float | None = None, **environment: str
+    url: str,
+    pool: str,
+    *arguments: str,
+    lease: float | None = None,
+    module: ModuleType = tests_app,
+    queue: str = "",
+    **environment: str,
 ) -> Iterator[Worker]:
-    """A worker that is ready; ended by its process id."""
-    queue = f"queue-{uuid4().hex}"
+    """A worker of the module's `app` that is ready; ended by its process id. Without `queue` it has one of its own."""
+    queue = queue or f"queue-{uuid4().hex}"
     with tempfile.TemporaryDirectory(prefix="stagecast-worker-") as folder:
         log_file = Path(folder) / "worker.log"
-        command = [sys.executable, "-m", "celery", "-A", "tests.celery.app", "worker", "--pool", pool]
-        command += ["--concurrency", "4", "--hostname", f"{queue}@here", "--loglevel", "INFO"]
+        command = [sys.executable, "-m", "celery", "-A", module.__name__, "worker", "--pool", pool]
+        command += ["--concurrency", "4", "--hostname", f"{uuid4().hex}@here", "--loglevel", "INFO"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *arguments]
         if lease is not None:
             environment["STAGECAST_LIMITS_LEASE"] = str(lease)
@@ -90,7 +98,7 @@ def running_worker(
             process = subprocess.Popen(
                 command, cwd=ROOT, env={**os.environ, **given}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        app = make_app(url, queue, environment.get("STAGECAST_BUS", url))
+        app = module.make_app(url, queue, environment.get("STAGECAST_BUS", url))
         bus = shared_bus(url) if lease is None else open_bus(url, BusLimits(lease=lease))
         worker = Worker(pool, url, bus, process, log_file, app, tasks_of(app))
         try:

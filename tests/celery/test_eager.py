@@ -217,6 +217,81 @@ def test_cancelled_task_that_returns_is_cancelled(eager: Eager, project: str) ->
         assert messages[-1]["reason"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("overtaken_by", "ending", "state"),
+    [
+        ("attempt", "return", "IGNORED"),
+        ("attempt", "raise", "IGNORED"),
+        ("attempt", "retry", "IGNORED"),
+        ("run", "return", "IGNORED"),
+        ("run", "raise", "FAILURE"),
+        ("run", "done before", "SUCCESS"),
+    ],
+)
+def test_overtaken_task(eager: Eager, project: str, overtaken_by: str, ending: str, state: str) -> None:
+    """A task that counts no more is no success, and one with a newer attempt no failure either; a done one is done."""
+
+    @eager.app.task(shared=False, base=StageTask, bind=True, name="overtaken", stage=STAGE, max_retries=1)
+    def overtaken(self: Any, project_id: str) -> None:
+        publisher = self.publisher
+        publisher.publish_token("old")
+        if ending == "done before":
+            publisher.publish_done(full_text="old")
+        newer = self.request.id if overtaken_by == "attempt" else "newer"
+        eager.tasks.rewrite.apply((project_id, ["new"]), task_id=newer)
+        publisher.publish_progress(1, 2)
+        publisher.flush()
+        assert publisher.superseded
+        if ending == "raise":
+            raise ValueError
+        if ending == "retry":
+            self.retry(countdown=0)
+
+    with follow(eager, project) as subscriber:
+        assert overtaken.delay(project).state == state
+        messages = list(subscriber.listen(5))
+        if ending == "done before":
+            messages += subscriber.listen(5)
+        assert subscriber.get_message(0.1) is None
+    assert (messages[-1]["type"], rebuilt(messages)) == ("done", "new")
+    assert "retrying" not in told(messages)
+
+
+def test_strict_publisher_of_a_cancelled_run_may_end_it(eager: Eager, project: str) -> None:
+    """What raises RunCancelled for a token still takes the run's `error`: who catches it can say what happened."""
+    with (
+        follow(eager, project) as subscriber,
+        RedisStreamPublisher(project, STAGE, bus=eager.bus, strict=True) as publisher,
+    ):
+        publisher.publish_token("half")
+        publisher.flush()
+        assert background().call(eager.bus.cancel(Topic(project, STAGE), str(publisher.run_id)), 5)
+        wait_until(lambda: publisher.cancelled)
+        with pytest.raises(RunCancelled):
+            publisher.publish_token("more")
+        assert publisher.publish_error("stopped after a half", reason="cancelled")
+        messages = list(subscriber.listen(5))
+    assert (messages[-1]["error"], messages[-1]["reason"]) == ("stopped after a half", "cancelled")
+
+
+def test_dying_twice_gives_no_lease_back(eager: Eager, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second signal while the first is handled (SIGQUIT sends two) leaves the run to its lease, not to the queue."""
+
+    def interrupted(call: Any, timeout: float | None) -> Any:
+        call.close()
+        raise SystemExit
+
+    with RedisStreamPublisher(project, STAGE, bus=eager.bus) as publisher:
+        publisher.publish_token("half")
+        publisher.flush()
+        with monkeypatch.context() as patched:
+            patched.setattr(background(), "call", interrupted)
+            with pytest.raises(SystemExit):
+                publisher.leave()
+        assert publisher.close()
+    assert eager.bus.liveness(Topic(project)).active == {STAGE}
+
+
 def test_nested_tasks_have_their_own_publishers(eager: Eager, project: str) -> None:
     """A task that calls another one directly has its own publisher again afterwards."""
 

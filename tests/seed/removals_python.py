@@ -69,13 +69,13 @@ OF_PYTHON = [
     Mutant(
         "calls answer with a bool",
         _PUBLISHERS,
-        "return self.flush(self._timeout)",
-        "return True",
+        "delivered = self.flush(self._timeout)",
+        "delivered = True",
         "test_unreachable_bus_delays_nothing_and_loses_nothing",
     ),
     Mutant(
         "`publish_error`, then a retry",
-        "src/entrypoints/celery.py",
+        "src/entrypoints/executions.py",
         "if execution.is_retried or publisher.has_ended:",
         "if execution.is_retried:",
     ),
