@@ -147,8 +147,8 @@ OF_SERVING = [
     Mutant(
         "an ASGI server: Daphne",
         "src/entrypoints/sse/endpoint.py",
-        "self._edge.hub().join(",
-        "next(iter(self._edge._hubs.values())).join(",
+        "hub = self._edge.hub()",
+        "hub = next(iter(self._edge._hubs.values()))",
         "test_without_a_lifespan_the_first_request_opens",
     ),
     Mutant(
@@ -209,8 +209,8 @@ OF_SERVING = [
     Mutant(
         "a connection pool",
         _LINK,
-        "            max_connections=max_connections,\n",
-        "            max_connections=50 * max_connections,\n",
+        '"max_connections": max_connections',
+        '"max_connections": 50 * max_connections',
     ),
     Mutant(
         "a connection pool",

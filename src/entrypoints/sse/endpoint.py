@@ -87,8 +87,9 @@ class Streams:
         access = await self._gate.admit(request, topic)
         if request.method == "HEAD":
             return Stream()
+        hub = self._edge.hub()
         try:
-            return EventStream(await self._edge.hub().join(_view_request(request, topic, access)))
+            return EventStream(await hub.join(_view_request(request, topic, access)), hub.settings.stall)
         except UnknownRun as error:
             return refused(request, 404, str(error))
         except Finished:

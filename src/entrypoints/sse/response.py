@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from collections.abc import Iterator
 from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope, Send
 
 from . import framing
+from .connection import Connection
 from .hub import LAST_SEND, RETRY_MILLISECONDS
 from .viewer import Viewer
 
@@ -17,6 +19,9 @@ HEADERS = (
 )
 """Of every answer that is an event stream. No hop-by-hop header: those are the server's business."""
 
+SLICE = 1 << 16
+"""Bytes that are sent at once: who takes a slice is alive, though all of a long text may take it minutes."""
+
 
 class EventStream:
     """Sends what `viewer` gets until it ends or the client is gone, then lets it leave.
@@ -25,33 +30,45 @@ class EventStream:
     an error of `send`.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Viewer, stall: float) -> None:
         self.raw_headers = list(HEADERS)
         self._viewer = viewer
+        self._stall = stall
+        """Seconds that the client may take nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        viewer = self._viewer
+        viewer, connection = self._viewer, Connection(send)
         watcher = asyncio.get_running_loop().create_task(_watch(viewer, receive))
         try:
+            connection.bound(self._stall)
             async with asyncio.timeout(None) as viewer.timeout:
                 await send(_start(self.raw_headers))
-                await self._send_frames(send)
-        except OSError:  # the client is gone; as a TimeoutError: it has taken nothing for too long
+                await self._send_frames(send, connection)
+        except TimeoutError:  # it has taken nothing for too long, and would not take the end either
+            connection.abort()
+            await asyncio.sleep(0)  # the server learns of it before it complains of a response without an end
+        except OSError:  # the client is gone
             pass
+        except RuntimeError:  # uvloop's word for it
+            if not connection.is_closed:
+                raise
         except asyncio.CancelledError:  # by a server that stops without a signal
-            await self._send_away(send)
+            await self._send_away(send, connection)
             raise
         finally:
             watcher.cancel()
             viewer.leave()
 
-    async def _send_frames(self, send: Send) -> None:
+    async def _send_frames(self, send: Send, connection: Connection) -> None:
         viewer = self._viewer
         clock = asyncio.get_running_loop().time
         while True:
+            if connection.is_closed:
+                viewer.leave()
             if data := viewer.take():
-                viewer.sending_since = clock()
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                for slice_ in [data] if len(data) <= SLICE else _slices(data):
+                    viewer.sending_since = clock()
+                    await send({"type": "http.response.body", "body": slice_, "more_body": True})
                 viewer.sending_since = None
             elif viewer.over:
                 break
@@ -59,7 +76,7 @@ class EventStream:
                 await viewer.wait()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_away(self, send: Send) -> None:
+    async def _send_away(self, send: Send, connection: Connection) -> None:
         """End the response properly, so that the client comes back at its own time; not where it takes nothing."""
         viewer = self._viewer
         if viewer.gone or viewer.sending_since is not None:
@@ -67,7 +84,11 @@ class EventStream:
         viewer.finish(framing.retry(random.randint(*RETRY_MILLISECONDS)))  # noqa: S311
         with suppress(Exception):  # the response has not begun, or is over
             async with asyncio.timeout(LAST_SEND):
-                await self._send_frames(send)
+                await self._send_frames(send, connection)
+
+
+def _slices(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + SLICE] for start in range(0, len(data), SLICE))
 
 
 def _start(headers: list[tuple[bytes, bytes]]) -> Message:
