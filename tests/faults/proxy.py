@@ -4,7 +4,8 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -150,11 +151,7 @@ class Proxy:
                 pair.is_dead = True
                 await self._forward(pair, reader, None)
                 return
-            with socket.socket() as made:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)  # a black hole must not hold megabytes
-                made.setblocking(False)
-                await self._loop.sock_connect(made, ("127.0.0.1", self.target))
-                from_server, pair.server = await asyncio.open_connection(sock=made.dup(), limit=CHUNK)
+            from_server, pair.server = await self._reach(self._targets())
             down = self._loop.create_task(self._forward(pair, from_server, writer))
             try:
                 await self._forward(pair, reader, pair.server)
@@ -170,6 +167,21 @@ class Proxy:
             _end(writer, reset=False)
             if pair.server is not None:
                 _end(pair.server, reset=False)
+
+    def _targets(self) -> Sequence[int]:
+        """The ports to try for the next connection, in this order."""
+        return [self.target]
+
+    async def _reach(self, ports: Sequence[int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the first that listens. Raises OSError where none does."""
+        for port in ports:
+            with socket.socket() as made:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)  # a black hole must not hold megabytes
+                made.setblocking(False)
+                with suppress(ConnectionRefusedError):
+                    await self._loop.sock_connect(made, ("127.0.0.1", port))
+                    return await asyncio.open_connection(sock=made.dup(), limit=CHUNK)
+        raise ConnectionRefusedError(f"nobody listens on {ports}")
 
     async def _forward(self, pair: Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None) -> None:
         """Forward until the reader's end. `writer` None: swallow."""

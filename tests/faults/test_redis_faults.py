@@ -4,60 +4,20 @@ One scenario, a table of faults. Texts are rebuilt from token messages alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import pairwise
-from typing import Any
-from uuid import uuid4
 
 import pytest
-from attrs import field, frozen
 
-from stagecast import RedisStreamPublisher
-from stagecast.adapters.redis.bus import RedisBus, open_redis_bus
-from stagecast.adapters.redis.settings import ConnectionSettings
 from stagecast.adapters.redis.state import Keys
-from stagecast.domain.bus import BusLimits
-from stagecast.domain.positions import Position
-from stagecast.entrypoints.background import background
-from stagecast.entrypoints.sse import EdgeSettings, create_app
-from stagecast.entrypoints.wiring import CODEC
-from tests.faults.proxy import Proxy
+from tests.faults.scenario import Fault, Scene, Visitor, assert_rising, listened, published
+from tests.faults.scenario import stage_set as _stage_set
 from tests.reading import rebuilt
-from tests.servers import RedisServer, available_redis_kinds, start_redis
-from tests.sse.browser import Response, project_path, request, stage_path
-from tests.sse.serving import served
+from tests.servers import available_redis_kinds
+from tests.sse.browser import project_path, request, stage_path
 from tests.sse.texts import from_deltas
 from tests.waiting import eventually
 
-LIMITS = BusLimits(lease=8)
-IMPATIENT = ConnectionSettings(connect_timeout=1, command_timeout=1)
 OUTAGE = 2.5
 """Seconds: longer than a command waits, shorter than a lease."""
-
-
-@frozen
-class Scene:
-    """What a fault can break."""
-
-    server: RedisServer
-    proxy: Proxy
-    project: str
-    published: list[str] = field(factory=list)
-
-    async def goes_on(self, count: int = 20) -> None:
-        """Wait until the publisher has accepted `count` more tokens."""
-        target = len(self.published) + count
-        await eventually(lambda: len(self.published) >= target)
-
-    async def ask(self, *command: str) -> Any:
-        """Redis's answer to a command, sent past the proxy."""
-
-        def asked() -> Any:
-            with self.server.client() as client:
-                return client.execute_command(*command)
-
-        return await asyncio.to_thread(asked)
 
 
 async def black_hole(scene: Scene) -> None:
@@ -128,8 +88,10 @@ async def overflow(scene: Scene) -> None:
     """R103: the feed's reader stalls and Redis drops it for its output buffer."""
     await scene.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 64kb 32kb 1")
     scene.proxy.black_hole()
+    feed = Keys(scene.project).feed
+    readers = await scene.ask("PUBLISH", feed, "x")
     for _ in range(2000):
-        if not await scene.ask("PUBLISH", Keys(scene.project).feed, "x" * 100_000):
+        if await scene.ask("PUBLISH", feed, "x" * 100_000) < readers:
             break
     else:
         pytest.fail("Redis has kept the reader")
@@ -146,86 +108,49 @@ async def crash(scene: Scene) -> None:
         await scene.goes_on(100)
 
 
-@frozen
-class Fault:
-    inject: Callable[[Scene], Awaitable[None]]
-    behind: str = ""
-    """Who is behind the proxy: publisher, server, or both."""
-    persistence: bool = False
-
-    def __str__(self) -> str:
-        words = [self.inject.__name__, self.behind, "aof" if self.persistence else ""]
-        return "-".join(word for word in words if word)
-
-
 FAULTS = [
-    *(Fault(inject, behind) for inject in (black_hole, half_open, cuts) for behind in ("publisher", "server", "both")),
+    *(Fault(inject, behind) for inject in (black_hole, half_open, cuts) for behind in ("publisher", "server")),
     Fault(delays, "both"),
     Fault(overflow, "server"),
     *map(Fault, (pause, flush, kill_feed, kill_commands, crash)),
     Fault(crash, persistence=True),
+    # With the publisher in a process of its own nothing is shared with the server.
+    Fault(black_hole, "both", apart=True),
+    Fault(cuts, "both", apart=True),
+    Fault(crash, apart=True),
+    # The other kinds of server.
+    *(Fault(inject, kind=kind) for kind in available_redis_kinds()[1:] for inject in (crash, flush, pause, kill_feed)),
 ]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 async def test_viewers_of_a_living_publisher_end_with_its_exact_text(fault: Fault) -> None:
-    """R10, R11, R13, R15, R16, R21, R103, R151: nothing is lost, nothing comes twice, the publisher sees no failure."""
-    async with _stage_set(fault) as (scene, publisher_bus, port):
-        publisher = RedisStreamPublisher(scene.project, "rewrite", bus=publisher_bus, timeout=20)
-        with publisher:
-            assert publisher.publish_stage_update("processing")
-            assert await asyncio.to_thread(publisher.flush)
-            async with (
-                request(port, stage_path(scene.project)) as whole,
-                request(port, project_path(scene.project, "delta=1")) as delta,
-            ):
-                viewers = [asyncio.create_task(each.until_type("done", "error")) for each in (whole, delta)]
-                is_over = asyncio.Event()
-                publishing = asyncio.create_task(_publish(publisher, scene.published, is_over))
-                await scene.goes_on()
-                await fault.inject(scene)
-                await scene.goes_on()
-                is_over.set()
-                await publishing
-                assert await asyncio.to_thread(publisher.publish_done)
-                messages, deltas = await asyncio.gather(*viewers)
-                async with request(port, stage_path(scene.project)) as late:
-                    assert rebuilt(await late.until_type("done", "error")) == publisher.text
-                assert {messages[-1]["type"], deltas[-1]["type"]} == {"done"}
-                assert rebuilt(messages) == from_deltas(deltas) == publisher.text == "".join(scene.published)
-                _assert_rising(whole)
-                _assert_rising(delta)
+    """R10, R11, R13, R15, R16, R21, R103, R151: nothing is lost, nothing comes twice, the publisher sees no failure.
 
-
-async def _publish(publisher: RedisStreamPublisher, published: list[str], is_over: asyncio.Event) -> None:
-    while not is_over.is_set():
-        piece = f"{len(published)}字😀 "
-        assert publisher.publish_token(piece)
-        published.append(piece)
-        await asyncio.sleep(0.004)
-
-
-def _assert_rising(viewer: Response) -> None:
-    """No token comes twice: each has a position after the one before, or is in the midst of a snapshot and has none."""
-    tokens = [event.own_id for event in viewer.stream.events if event.message["type"] == "token"]
-    positions = [Position.parse(id_) for id_ in tokens if id_]
-    assert len(positions) > 20
-    assert all(before < after for before, after in pairwise(positions))
-
-
-@asynccontextmanager
-async def _stage_set(fault: Fault) -> AsyncIterator[tuple[Scene, RedisBus, int]]:
-    """A Redis, a proxy before it, the publisher's bus and the port of an SSE server."""
-    async with AsyncExitStack() as stack:
-        server = stack.enter_context(start_redis(available_redis_kinds()[0], persistence=fault.persistence))
-        proxy = stack.enter_context(Proxy(server.port))
-
-        def bus(name: str) -> RedisBus:
-            url = proxy.url if fault.behind in {name, "both"} else server.url
-            return open_redis_bus(url, CODEC, LIMITS, IMPATIENT)
-
-        publisher_bus, server_bus = bus("publisher"), bus("server")
-        running = stack.enter_context(served(create_app(server_bus, settings=EdgeSettings())))
-        stack.push_async_callback(server_bus.aclose)
-        stack.callback(lambda: background().call(publisher_bus.aclose(), 5))
-        yield Scene(server, proxy, f"p-{uuid4().hex[:12]}"), publisher_bus, running.port
+    Also for those who come during the fault, who leave and come back all the time, and who listen in Python.
+    """
+    async with _stage_set(fault) as (scene, bus, port), published(scene, bus) as finish:
+        path = stage_path(scene.project)
+        standing = asyncio.Event()
+        listener = asyncio.create_task(listened(scene.project, bus, standing))
+        async with request(port, path) as whole, request(port, project_path(scene.project, "delta=1")) as delta:
+            viewers = [asyncio.create_task(each.until_type("done", "error")) for each in (whole, delta)]
+            await scene.goes_on()
+            await asyncio.wait_for(standing.wait(), 20)
+            injected = asyncio.create_task(fault.inject(scene))
+            late, restless = Visitor(port, path), Visitor(port, path, stay=0.1)
+            visitors = [asyncio.create_task(each.watch("done", "error")) for each in (late, restless)]
+            await injected
+            await scene.goes_on()
+            text = await finish()
+            messages, deltas = await asyncio.gather(*viewers)
+            assert from_deltas(deltas) == text
+            for seen in (messages, await listener, *await asyncio.gather(*visitors)):
+                assert seen[-1]["type"] == "done"
+                assert rebuilt(seen) == text
+            assert deltas[-1]["type"] == "done"
+            assert restless.visits > 2
+            async with request(port, path) as fresh:
+                assert rebuilt(await fresh.until_type("done", "error")) == text
+            assert_rising(whole)
+            assert_rising(delta)
