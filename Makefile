@@ -8,13 +8,14 @@ PYTHON ?= python3
 PORT ?= 8000
 WORKERS ?= 2
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
 READY := .venv/.stamp-setup
 LLM_READY := .venv/.stamp-llm
 
-.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test mutants demo demo-redis demo-llm clean
+.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test soak mutants demo demo-redis demo-llm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ wheel-check: setup  ## build sdist and wheels, install one in a clean environmen
 
 test: setup lint browser-check nginx-check vue wheel-check setup-llm  ## everything that must pass
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+soak: setup  ## break everything at random for half an hour; SOAK_ARGS="--seconds 300 --seed 7 --persistence"
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 mutants: setup browser-check nginx-check vue  ## remove each of the seed's promises in turn and see its test fail (10 minutes)
 	$(BIN)/python -m tests.seed.mutants

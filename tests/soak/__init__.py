@@ -1,0 +1,1 @@
+"""The soak: publishers, servers, workers and viewers for half an hour, while everything between them is broken."""
