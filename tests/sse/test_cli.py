@@ -12,7 +12,7 @@ import stagecast
 from stagecast.entrypoints.sse.server import is_loopback
 from tests.servers import free_port
 from tests.sse.browser import request, stage_path
-from tests.sse.programs import CONFIGURATION, SERVE, running
+from tests.sse.programs import CONFIGURATION, SERVE, UVICORN, running
 from tests.waiting import wait_until
 
 SECRET = "a secret of the tests, long enough for HS256"
@@ -118,3 +118,18 @@ async def test_it_says_where_it_serves() -> None:
 def test_which_addresses_are_loopback(host: str, *, expected: bool) -> None:
     """Whatever is not certainly loopback counts as public."""
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(("url", "says_so"), [("memory://", True), ("redis://127.0.0.1:1/0", False)])
+async def test_one_of_several_processes_says_what_it_cannot_see(url: str, says_so: bool) -> None:
+    """R148: On a bus of one process a server of several warns, and says what to set."""
+    port = free_port()
+    command = [*UVICORN[:-1], str(port), "--workers", "2"]
+    with running(command, {"STAGECAST_BUS": url}) as program:
+        await asyncio.to_thread(wait_until, lambda: "startup complete" in program.output, 20)
+        async with request(port, "/readyz") as response:
+            assert response.status in {200, 503}
+        await asyncio.to_thread(wait_until, lambda: not says_so or "STAGECAST_BUS=redis://" in program.output, 10)
+        assert ("one of several processes" in program.output) == says_so
+        program.process.terminate()
+        program.exit_code(20)

@@ -1,6 +1,8 @@
 """What the SSE application holds while it runs: a bus, and a hub for each event loop."""
 
 import asyncio
+import logging
+import multiprocessing
 import threading
 
 from stagecast.domain.bus import MessageBus
@@ -9,6 +11,8 @@ from stagecast.entrypoints import configuration, wiring
 from .hub import Hub
 from .settings import EdgeSettings
 from .shutdown import SignalChain
+
+logger = logging.getLogger("stagecast.sse")
 
 
 class Edge:
@@ -67,6 +71,12 @@ class Edge:
                 self._bus, self._owned = _open(self._given or configuration.bus_url())
             else:
                 self._bus = self._given
+            if not self._bus.capabilities.processes and multiprocessing.parent_process() is not None:
+                logger.warning(
+                    "this bus lives in one process only, and this server is one of several processes: nothing that "
+                    "others publish is seen here. Name a bus that processes share, for example "
+                    "STAGECAST_BUS=redis://localhost:6379/0"
+                )
         return self._bus
 
 
