@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: the async backend and the shared Redis servers."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,14 @@ from tests.servers import RedisKind, RedisServer, available_redis_kinds, start_r
 def anyio_backend() -> str:
     """Async tests run on asyncio, as Celery's and uvicorn's users do."""
     return "asyncio"
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Only reference counts free objects."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session", params=available_redis_kinds())

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from attrs import Factory, define, frozen
 
@@ -76,11 +76,16 @@ class Sending:
 
 
 _Pending: TypeAlias = "_Token | _WholeText | Event"
-MakeToken: TypeAlias = Callable[[str, int, float, bool], TokenEmitted]
+
+
+class MakeToken(Protocol):
+    """Makes a publisher's token events."""
+
+    def __call__(self, *, content: str, offset: int, timestamp: float, snapshot: bool) -> TokenEmitted: ...
 
 
 class Outbox:
-    """The buffer of one publisher. `make_token(content, offset, timestamp, snapshot)` makes its token events."""
+    """The buffer of one publisher."""
 
     def __init__(self, make_token: MakeToken, clock: Callable[[], float], limits: OutboxLimits, max_bytes: int) -> None:
         self.limits = limits
@@ -177,7 +182,9 @@ class Outbox:
                 match self._pending.popleft():
                     case _Token() as token:
                         self._loose -= 1
-                        event = self._make_token(token.content, token.offset, token.timestamp, False)
+                        event = self._make_token(
+                            content=token.content, offset=token.offset, timestamp=token.timestamp, snapshot=False
+                        )
                         batch.append(Sending(event, 1, token.text, token.pieces))
                         characters += len(token.content)
                     case _WholeText() as whole:
@@ -311,7 +318,9 @@ class Outbox:
 
     def _whole_text(self, text: _Text, pieces: int, weight: int) -> Sending:
         content = "".join(text.pieces[:pieces])
-        return Sending(self._make_token(content, 0, self._clock(), True), weight, text, pieces)
+        return Sending(
+            self._make_token(content=content, offset=0, timestamp=self._clock(), snapshot=True), weight, text, pieces
+        )
 
 
 def _opens(entry: _Pending) -> bool:

@@ -7,6 +7,7 @@ batch is on its way the next one gathers, so the first token leaves at once and 
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from . import values
@@ -97,7 +98,8 @@ class StagePublisher:
             values.sound(str(name), "headers"): values.sound(str(value), "headers")
             for name, value in (headers or {}).items()
         }
-        self._outbox = Outbox(self._token, clock, limits or OutboxLimits(), self._max_bytes)
+        make_token = partial(TokenEmitted, project=topic.project, stage=topic.stage, headers=self._headers)
+        self._outbox = Outbox(make_token, clock, limits or OutboxLimits(), self._max_bytes)
         self._producer = Producer(bus, topic, self._outbox, task)
         self._last_refusal = ""
 
@@ -252,17 +254,6 @@ class StagePublisher:
         self._last_refusal = str(error)
         logger.log(level, "%s/%s: refused: %s", self.topic.project, self.stage, error)
         return False
-
-    def _token(self, content: str, offset: int, timestamp: float, snapshot: bool) -> TokenEmitted:
-        return TokenEmitted(
-            project=self.topic.project,
-            stage=self.stage,
-            timestamp=timestamp,
-            headers=self._headers,
-            content=content,
-            offset=offset,
-            snapshot=snapshot,
-        )
 
     async def opened(self, timeout: float) -> Opened | None:
         """The bus's answer to the opening of a `TaskRun`; None where it did not come within `timeout` seconds."""

@@ -1,6 +1,7 @@
 """An outbox and its events in short form, for the tests of the outbox."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from stagecast.domain.events import (
     ItemCompleted,
@@ -17,11 +18,7 @@ MAX_BYTES = 100_000
 
 
 def make_outbox(max_bytes: int = MAX_BYTES, **limits: int) -> Outbox:
-    def make_token(content: str, offset: int, timestamp: float, snapshot: bool) -> TokenEmitted:
-        return TokenEmitted(
-            project="1", stage="rewrite", timestamp=timestamp, content=content, offset=offset, snapshot=snapshot
-        )
-
+    make_token = partial(TokenEmitted, project="1", stage="rewrite")
     return Outbox(make_token, lambda: 1.0, OutboxLimits(**limits), max_bytes)
 
 

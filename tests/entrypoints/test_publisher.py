@@ -3,6 +3,7 @@
 import gc
 import logging
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -238,6 +239,16 @@ def test_unclosed_publisher_is_closed_by_the_collector(project: str) -> None:
     assert bus.liveness(Topic(project)).active == {STAGE}
     gc.collect()
     wait_until(lambda: not bus.liveness(Topic(project)).active)
+
+
+def test_closed_publisher_is_freed_at_once(project: str, without_collector: None) -> None:
+    """Its text does not wait for the collector in a worker of many tasks."""
+    publisher = RedisStreamPublisher(project, STAGE, bus=MemoryBus(JsonCodec()))
+    publisher.publish_token("a")
+    stage = weakref.ref(publisher._stage)
+    publisher.close()
+    del publisher
+    wait_until(lambda: stage() is None)
 
 
 def test_collector_may_strike_inside_the_outbox(project: str) -> None:

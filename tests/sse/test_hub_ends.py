@@ -1,5 +1,7 @@
 """Heartbeats, and how streams end: idle, expired, drained; limits of connections."""
 
+import weakref
+
 import pytest
 
 from stagecast.adapters.memory import MemoryBus
@@ -102,6 +104,17 @@ async def test_a_project_is_dropped_after_its_last_viewer(bus: MemoryBus) -> Non
         await eventually(lambda: not hub.channels and not bus._subscriptions)
         third = await sit(hub)
         assert types(third.take()) == ["connected"]
+
+
+async def test_a_dropped_project_is_freed_at_once(bus: MemoryBus, writer: Producer, without_collector: None) -> None:
+    """Its texts and frames do not wait for the collector, whose full passes become rare in a server of many objects."""
+    async with hub_on(bus, EdgeSettings(linger=0)) as hub:
+        await writer.write(bus, "a")
+        seat = await sit(hub)
+        fold = weakref.ref(hub.channels["p"].fold)
+        seat.viewer.leave()
+        del seat
+        await eventually(lambda: fold() is None)
 
 
 async def test_draining_ends_every_stream_but_no_topic(hub: Hub, bus: MemoryBus, writer: Producer) -> None:

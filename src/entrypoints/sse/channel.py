@@ -29,8 +29,9 @@ class Channel:
         self.revision = 0
         self._loop = asyncio.get_running_loop()
         self._refetch = False
-        self._intake = Intake(bus, project, self._receive, lambda: None if self._refetch else self.fold.view.position)
-        self._task = self._loop.create_task(self._intake.run(), name=f"stagecast-sse-{project}")
+        self._intake = Intake(bus, project)
+        following = self._intake.run(self._receive, lambda: None if self._refetch else self.fold.view.position)
+        self._task = self._loop.create_task(following, name=f"stagecast-sse-{project}")
         self._waiting: dict[tuple[str | None, bool], list[asyncio.Future[None]]] = {}
         self._whole = Counter[str | None]()
         self._gate: asyncio.TimerHandle | None = None

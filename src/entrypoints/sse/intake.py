@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TypeAlias
 
 from stagecast.domain import backoff
 from stagecast.domain.bus import Delivery, MessageBus, Subscription
@@ -19,21 +20,16 @@ STEADY = 5.0
 BREATH = 256
 """Deliveries after which viewers get their turn, where the bus has so many at hand."""
 
+Take: TypeAlias = Callable[[Delivery], None]
+
 
 class Intake:
-    """Hands every delivery of a project to `take`, from after `position()` on when it has to begin again."""
+    """Follows a project. It keeps nothing of who is served, whose texts must be freed as soon as it ends."""
 
-    def __init__(
-        self,
-        bus: MessageBus,
-        project: str,
-        take: Callable[[Delivery], None],
-        position: Callable[[], Position | None],
-    ) -> None:
+    def __init__(self, bus: MessageBus, project: str) -> None:
         self.standing = asyncio.Event()
         """Set while whatever is published will be delivered, and the first snapshot is taken."""
         self._bus, self._topic = bus, Topic(project)
-        self._take, self._position = take, position
         self._subscription: Subscription | None = None
         self._stands_since: float | None = None
         self._failures = 0
@@ -43,13 +39,13 @@ class Intake:
         """The stages that have a producer with a lease, or a run that waits for its start."""
         return self._subscription.liveness.active if self._subscription else frozenset()
 
-    async def run(self) -> None:
-        """Subscribe, and again after every failure, until cancelled."""
+    async def run(self, take: Take, position: Callable[[], Position | None]) -> None:
+        """Hand every delivery to `take`, from after `position()` on when it has to begin again. Until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             self._stands_since = None
             try:
-                await self._follow()
+                await self._follow(take, position)
                 reason: Exception = BusUnavailable("the bus has ended the subscription")
             except Exception as error:  # whatever it is, viewers stay connected and the subscription is made again
                 reason = error
@@ -66,17 +62,17 @@ class Intake:
             self._failures += 1
             await asyncio.sleep(backoff.pause(self._failures, LONGEST_PAUSE))
 
-    async def _follow(self) -> None:
-        async with self._bus.subscribe(self._topic, after=self._position()) as subscription:
+    async def _follow(self, take: Take, position: Callable[[], Position | None]) -> None:
+        async with self._bus.subscribe(self._topic, after=position()) as subscription:
             self._subscription = subscription
             if self._failures:
                 logger.info("%s: the subscription stands again", self._topic.project)
             self._stands_since = asyncio.get_running_loop().time()
-            if self._position() is not None:
+            if position() is not None:
                 self.standing.set()
             taken = 0
             async for delivery in subscription:
-                self._take(delivery)
+                take(delivery)
                 self.standing.set()
                 taken += 1
                 if taken % BREATH == 0:
