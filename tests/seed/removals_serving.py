@@ -26,9 +26,7 @@ OF_SERVING = [
         "strict_gate = Gate(policy, guarded=False",
         "test_without_a_policy_the_authorised_routes_answer_401",
     ),
-    Mutant(
-        "a heartbeat comment", _CHANNEL, "portion.data + framing.HEARTBEAT + self.place", "portion.data + self.place"
-    ),
+    Mutant("a heartbeat comment", _CHANNEL, "return framing.HEARTBEAT + self.place", "return self.place"),
     Mutant("idle streams end", _CHANNEL, "elif self._is_idle(viewer, now):", "elif False:"),
     Mutant(
         "idle streams end",
@@ -174,8 +172,8 @@ OF_SERVING = [
     Mutant(
         "nginx without buffering",
         _CHANNEL,
-        "portion.data + framing.HEARTBEAT + self.place",
-        "portion.data + self.place",
+        "return framing.HEARTBEAT + self.place",
+        "return self.place",
         "test_a_quiet_stream_lives",
     ),
     Mutant(

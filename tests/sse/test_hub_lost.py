@@ -13,13 +13,14 @@ from tests.sse.eventstream import types
 from tests.sse.hubs import Clock, hub_on, sit
 
 
-@pytest.mark.parametrize("others", [False, True], ids=["nothing goes on", "another stage goes on"])
+@pytest.mark.parametrize("linger", [0, 5])
+@pytest.mark.parametrize("others", ["", "other", "s"], ids=["nothing goes on", "another stage", "its own stage"])
 async def test_who_comes_back_again_and_again_is_told_of_a_loss_too(
-    hasty_bus: MemoryBus, clock: Clock, writer: Producer, others: bool
+    hasty_bus: MemoryBus, clock: Clock, writer: Producer, others: str, linger: float
 ) -> None:
     """A viewer whose connections are shorter than a lease learns that its run is lost, and that there is no more."""
-    other = Producer(Topic("p", "other"))
-    async with hub_on(hasty_bus, EdgeSettings(heartbeat=0.02, linger=5)) as hub:
+    other = Producer(Topic("p", others or "none"))
+    async with hub_on(hasty_bus, EdgeSettings(heartbeat=0.02, linger=linger)) as hub:
         await writer.write(hasty_bus, "a")
         seat = await sit(hub)
         seat.take()
@@ -29,13 +30,16 @@ async def test_who_comes_back_again_and_again_is_told_of_a_loss_too(
         clock.now += 1
         async with asyncio.timeout(10):
             while True:
-                if others:
+                if others == "s":
+                    await other.send(hasty_bus, other.refreshed())  # news of the stage, and no run
+                elif others:
                     await other.write(hasty_bus, "b")
                 seat = await sit(hub, after=after)
                 messages = seat.take()
                 await asyncio.sleep(hasty_bus.limits.lease / 2)  # as long as its network lasts
                 messages += seat.take()
                 seat.viewer.leave()
+                await asyncio.sleep(hasty_bus.limits.lease / 4)  # elsewhere
                 assert types(messages)[:2] == ["connected", "reset"]
                 after = Position.parse(seat.stream.last_event_id or str(after))  # as a browser does
                 if len(messages) > 2:

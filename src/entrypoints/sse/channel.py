@@ -37,7 +37,9 @@ class Channel:
         self._gate: asyncio.TimerHandle | None = None
         self._seen: dict[str | None, float] = {}
         self._beats = 0
-        self._beaten = self.empty_since = self._begun = self._loop.time()
+        self._beaten = self._begun = self._loop.time()
+        self.drop_at = self._beaten + settings.linger
+        """Until when the subscription is kept for who comes back, in the loop's time, while nobody watches."""
 
     async def standing(self) -> None:
         """Wait until the subscription stands and the project's state is known."""
@@ -68,7 +70,8 @@ class Channel:
         if viewer.counted:
             self._whole[viewer.topic.stage] -= viewer.whole
         if not self.viewers:
-            self.empty_since = self._loop.time()
+            # Who waits for what was lost finds the clock going on, however short its connections are.
+            self.drop_at = max(self._loop.time(), viewer.lost_at or 0.0) + self.settings.linger
 
     def fresh(self, viewer: Viewer) -> list[bytes]:
         """The frames for one who has seen nothing: the run in progress, or just ended; nothing of older ones."""
@@ -80,11 +83,11 @@ class Channel:
     def reset(self, viewer: Viewer, cause: ResetCause | None) -> list[bytes]:
         """The frames that show `viewer` the state anew; without a cause to one who was shown nothing yet."""
         fold, topic, run = self.fold, viewer.topic, viewer.request.run
-        is_missing = viewer.lost_at is not None and not fold.view.replay(topic)
-        if cause == "epoch" and (is_missing or self._is_rewound(viewer)):
+        if cause is not None and viewer.lost_at is not None and not self._is_restored(viewer):
             # It keeps its old position: should it come back before the question is decided, it has still to be told.
             self.begin(viewer, fold.recent.end, viewer.position or viewer.request.after)
             return [fold.reset(topic, cause)]
+        viewer.lost_at = None
         self.begin(viewer, fold.recent.end, fold.view.position)
         if run is not None and self.run_of(topic) != run and (cause != "epoch" or fold.view.in_progress(topic)):
             viewer.over = True
@@ -105,6 +108,10 @@ class Channel:
         fold, topic = self.fold, viewer.topic
         if viewer.life != fold.life:
             return b"".join(self.fresh(viewer) if viewer.position is None else self.reset(viewer, fold.cause))
+        if viewer.lost_at is not None:
+            if self._is_restored(viewer):
+                return b"".join(self.reset(viewer, None))
+            return self._beat(viewer)
         if viewer.cursor < fold.recent.first and fold.recent.missed(viewer.cursor, topic.stage):
             return b"".join(self.reset(viewer, "truncated"))
         portion = fold.portion(viewer.cursor, topic, whole=viewer.whole, run=viewer.request.run)
@@ -116,8 +123,7 @@ class Channel:
             return portion.data + fold.stream_end()
         if viewer.beat == self._beats:
             return portion.data  # the very object that all others are sent
-        viewer.beat = self._beats
-        return portion.data + framing.HEARTBEAT + self.place(viewer)
+        return portion.data + self._beat(viewer)
 
     def place(self, viewer: Viewer) -> bytes:
         """A block that tells the position, where `viewer` has everything and was not told yet.
@@ -132,6 +138,12 @@ class Channel:
             return b""
         viewer.position = fold.view.position
         return fold.place()
+
+    def _beat(self, viewer: Viewer) -> bytes:
+        if viewer.beat == self._beats:
+            return b""
+        viewer.beat = self._beats
+        return framing.HEARTBEAT + self.place(viewer)
 
     def waiter(self, viewer: Viewer) -> "asyncio.Future[None]":
         waiter = self._loop.create_future()
@@ -167,18 +179,19 @@ class Channel:
     def await_restoration(self, viewer: Viewer) -> None:
         """After data was lost: what `viewer` waits for counts as lost unless somebody restores it in a lease time.
 
+        Until then it is shown nothing: an id would tell it that it had seen all there was before.
         The time counts from the beginning of this life, for everybody: who comes back again and again is told too.
         """
-        view, topic = self.fold.view, viewer.topic
-        if not view.in_progress(topic) and (view.end(topic) is None or self._is_rewound(viewer)):
+        if not self._is_restored(viewer):
             viewer.lost_at = self._begun + self.bus.limits.lease
 
     def _look_for_lost(self, viewer: Viewer, lost_at: float, now: float) -> None:
+        if now >= lost_at and not self._is_restored(viewer):
+            viewer.finish(self.fold.reset(viewer.topic, "lost"), self.fold.stream_end())
+
+    def _is_restored(self, viewer: Viewer) -> bool:
         view, topic = self.fold.view, viewer.topic
-        if view.in_progress(topic) or (view.end(topic) is not None and not self._is_rewound(viewer)):
-            viewer.lost_at = None
-        elif now >= lost_at:
-            viewer.finish(self.fold.reset(topic, "lost"), self.fold.stream_end())
+        return view.in_progress(topic) or (view.end(topic) is not None and not self._is_rewound(viewer))
 
     def _is_rewound(self, viewer: Viewer) -> bool:
         return self.fold.view.is_rewound(viewer.topic, viewer.position or viewer.request.after)

@@ -135,7 +135,7 @@ class Hub:
                     channel.tick(now(), self._clock())
                 except Exception:
                     logger.exception("%s: the timer failed", project)
-                if not channel.viewers and now() - channel.empty_since >= settings.linger:
+                if not channel.viewers and now() >= channel.drop_at:
                     del self.channels[project]
                     self._close(channel)
         self._timer = None
