@@ -98,6 +98,11 @@ class View:
         end = self.end(topic)
         return seen is not None and end is not None and end < seen
 
+    def has_come_back(self, topic: Topic, seen: Position | None) -> bool:
+        """After data was lost: whether `topic` has a run, or an end, that is not of before `seen`."""
+        ends = [self.end(topic), *(state.ended for state in self._covered(topic))]
+        return self.in_progress(topic) or any(at is not None and (seen is None or at > seen) for at in ends)
+
     def in_progress(self, topic: Topic) -> bool:
         """Whether a run is open in `topic`."""
         return any(state.in_progress for state in self._covered(topic))

@@ -29,6 +29,8 @@ from .shown import Fault, Shown, Violation, compared
 
 CLOSING = 1.0
 """Seconds from the moment that a publisher lets go until its journal says so."""
+LAPSING = 7.0
+"""Seconds of silence that may end a run: a little less than the soak's lease."""
 RESTORING = 6.0
 """Seconds that a publisher may need to put back what was lost: one that is killed sooner has not."""
 
@@ -82,6 +84,8 @@ class _Check:
     seen: dict[str, str | None] = Factory(dict)
     """The texts that were shown, and their stage's end where it was shown."""
     told_lost: bool = False
+    lapses: Counter[str] = Factory(Counter)
+    """How often the run of each text was seen to lapse."""
 
     def run(self) -> None:
         for record in self.session.records:
@@ -152,18 +156,25 @@ class _Check:
     def _see_lapse(self, shown: Shown, one: Handed) -> None:
         if not self._was_unattended(one):
             self._violated("unknown", one.key, "error, reason lease, of a publisher that lives")
-        last = self._last_sign_of(one)
+        self.lapses[one.key] += 1
+        silences = self._silences_of(one)[self.lapses[one.key] - 1 :]
+        if not silences or any(self._was_shown_until(silence, shown, one) for silence in silences):
+            return
+        last = silences[-1]
         missing = [at for at, length in one.acknowledged if length > shown.length and at <= last]
-        if missing:
-            if self._was_lost_after(max(min(missing), last - RESTORING)):
-                self.verdict.excused["acknowledged, lost with Redis, and its publisher killed or stopped"] += 1
-            else:
-                self._violated("lost", one.key, f"lapsed with {shown.length} of {one.demanded} acknowledged units")
+        if self._was_lost_after(max(min(missing), last - RESTORING)):
+            self.verdict.excused["acknowledged, lost with Redis, and its publisher killed or stopped"] += 1
+        else:
+            self._violated("lost", one.key, f"lapsed with {shown.length} of {one.demanded} acknowledged units")
 
-    def _last_sign_of(self, one: Handed) -> float:
-        """When it fell silent for the time that its viewer has seen; what it did after it woke comes later."""
-        begun = [begin for begin, _ in self.events.asleep.get(one.key, ()) if begin <= self.session.ended]
-        return max([*begun, self.events.killed.get(one.key, 0)])
+    def _was_shown_until(self, silence: float, shown: Shown, one: Handed) -> bool:
+        return all(length <= shown.length for at, length in one.acknowledged if at <= silence)
+
+    def _silences_of(self, one: Handed) -> list[float]:
+        """When it fell silent for so long that its run lapsed, once or again: each lapse shows what came before one."""
+        asleep = [begin for begin, end in self.events.asleep.get(one.key, ()) if end - begin >= LAPSING]
+        killed = [self.events.killed[one.key]] if one.key in self.events.killed else []
+        return sorted(at for at in [*asleep, *killed] if at <= self.session.ended)
 
     def _see_end_without_text(self, shown: Shown, end: str) -> None:
         """An end before any token: of a run that has nothing to show."""

@@ -240,6 +240,23 @@ def test_ends_of_runs_that_were_not_finished(case: Case) -> None:
     assert (verdict.violations == []) is case.is_fine, verdict
 
 
+def test_each_lapse_shows_what_was_acknowledged_before_one_silence() -> None:
+    """A viewer sees a run lapse while its publisher sleeps, go on, and lapse again when it is killed."""
+    asleep_then_killed = Events(killed={"k": BEGAN + 40}, asleep={"k": [(BEGAN + 3.5, BEGAN + 12)]})
+    runs = handed(journal("k", end=None))  # acknowledged at BEGAN + 5
+    early = [*messages("k", end="")[:2], ["error", "1-3", "s", "lease"]]
+    assert check(runs, asleep_then_killed, [session(early, ended=BEGAN + 13)]).violations == []
+    again = [*early, ["reset", "1-10", "s", "run"], *messages("k", end="error lease", first=11)]
+    assert check(runs, asleep_then_killed, [session(again)]).violations == []
+    too_little = [
+        *early,
+        ["reset", "1-10", "s", "run"],
+        *messages("k", end="", first=11)[:2],
+        ["error", "1-20", "s", "lease"],
+    ]
+    assert check(runs, asleep_then_killed, [session(too_little)]).count("lost")
+
+
 def test_a_refused_token_is_not_part_of_the_text() -> None:
     """A token that the publisher was told is refused was never handed over."""
     lines = journal("k", end=None)

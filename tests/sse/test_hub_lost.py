@@ -10,7 +10,7 @@ from stagecast.domain.topics import Topic
 from stagecast.entrypoints.sse import EdgeSettings
 from stagecast.entrypoints.testing.actors import Producer
 from tests.sse.eventstream import types
-from tests.sse.hubs import Clock, hub_on, sit
+from tests.sse.hubs import PROJECT, STAGE, Clock, hub_on, sit
 
 
 @pytest.mark.parametrize("linger", [0, 5])
@@ -46,3 +46,22 @@ async def test_who_comes_back_again_and_again_is_told_of_a_loss_too(
                     break
         assert [message.get("reason") for message in messages[1:]] == ["epoch", "lost", None]
         assert types(messages)[-1] == "stream_end"
+
+
+async def test_what_was_restored_and_ended_at_once_is_not_lost(
+    hasty_bus: MemoryBus, clock: Clock, writer: Producer
+) -> None:
+    """A viewer of the project is shown the stage that came back, also where it ended before anybody looked."""
+    async with hub_on(hasty_bus, EdgeSettings()) as hub:
+        await writer.write(hasty_bus, "a")
+        seat = await sit(hub, PROJECT)
+        seat.take()
+        hasty_bus.lose_everything()
+        clock.now += 1
+        await seat.until_type("reset")
+        again = Producer(STAGE)
+        await again.send(hasty_bus, *again.tokens("a"), again.done())
+        messages = await seat.until_type("done")
+        assert types(messages) == ["token", "done"]
+        await asyncio.sleep(hasty_bus.limits.lease * 2)
+        assert not seat.viewer.over

@@ -190,11 +190,9 @@ class Channel:
             viewer.finish(self.fold.reset(viewer.topic, "lost"), self.fold.stream_end())
 
     def _is_restored(self, viewer: Viewer) -> bool:
-        view, topic = self.fold.view, viewer.topic
-        return view.in_progress(topic) or (view.end(topic) is not None and not self._is_rewound(viewer))
-
-    def _is_rewound(self, viewer: Viewer) -> bool:
-        return self.fold.view.is_rewound(viewer.topic, viewer.position or viewer.request.after)
+        """Whether there is a run, or an end, of after what `viewer` had seen."""
+        seen = viewer.position or viewer.request.after
+        return self.fold.view.has_come_back(viewer.topic, seen)
 
     def _is_idle(self, viewer: Viewer, now: float) -> bool:
         stage = viewer.topic.stage
