@@ -29,7 +29,7 @@ class OutboxLimits:
 
     pending_events: int = 100_000
     """Where so many events wait, their tokens collapse into one snapshot of the text; twice as many are refused."""
-    batch_events: int = 256
+    batch_events: int = 512
     batch_characters: int = 256 * 1024
 
 

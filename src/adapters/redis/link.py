@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from stagecast.domain.errors import BusUnavailable, NotConfigured
 
+from .packing import PackingPool
 from .sentinel import MasterPool, is_sentinel_url, parse_sentinel_url
 from .settings import ConnectionSettings
 from .state import Keys
@@ -61,7 +62,7 @@ def connect_to(url: str, settings: ConnectionSettings = DEFAULTS) -> Connect:
             "protocol": 2,
             "client_name": "stagecast",
         }
-        pool: BlockingConnectionPool
+        pool: PackingPool
         if sentinels is not None:
             pool = sentinels.pool(connect_timeout=settings.connect_timeout, **options)
         else:
@@ -69,7 +70,7 @@ def connect_to(url: str, settings: ConnectionSettings = DEFAULTS) -> Connect:
             # has closed in the meantime costs one quiet retry.
             retry = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
             options |= {"socket_connect_timeout": settings.connect_timeout, "retry": retry}
-            pool = BlockingConnectionPool.from_url(url, **options)
+            pool = PackingPool.from_url(url, **options)
         pool.connection_kwargs["decode_responses"] = False  # whatever the URL says: we decode
         return Redis(connection_pool=pool)
 

@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+
+from .packing import PackingPool
 
 logger = logging.getLogger("stagecast.redis")
 
@@ -89,7 +90,7 @@ def _host(text: str) -> tuple[str, int]:
     return host, port or PORT
 
 
-class MasterPool(SentinelConnectionPool, BlockingConnectionPool):
+class MasterPool(SentinelConnectionPool, PackingPool):
     """Connections to the master, as the Sentinels name it now; closing it closes those to the Sentinels too."""
 
     sentinel_manager: Sentinel
