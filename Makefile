@@ -14,8 +14,9 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip
 READY := .venv/.stamp-setup
 LLM_READY := .venv/.stamp-llm
+BENCH_READY := .venv-bench/.stamp
 
-.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test soak mutants demo demo-redis demo-llm clean
+.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test soak mutants bench bench-check bench-setup demo demo-redis demo-llm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +69,20 @@ soak: setup  ## break everything at random for half an hour; SOAK_ARGS="--second
 mutants: setup browser-check nginx-check vue  ## remove each of the seed's promises in turn and see its test fail (10 minutes)
 	$(BIN)/python -m tests.seed.mutants
 
+bench: bench-setup  ## measure everything beside its peers and write docs/performance.md (25 minutes, an idle machine)
+	$(BIN)/python -m benchmarks
+
+bench-check: bench-setup  ## the regression guard: ratios within one run, exit code 1 where one is missed (4 minutes)
+	$(BIN)/python -m benchmarks --check
+
+bench-setup: setup $(BENCH_READY)  ## make .venv-bench and the node_modules with the peers that stagecast is measured beside
+
+$(BENCH_READY): benchmarks/requirements.txt benchmarks/peers/package-lock.json
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -q -r benchmarks/requirements.txt
+	NODE_PROJECT=benchmarks/peers scripts/ensure-node.sh
+	touch $@
+
 demo: setup  ## the demo, in memory, on PORT (8000)
 	$(BIN)/stagecast demo --port $(PORT)
 
@@ -78,5 +93,5 @@ demo-llm: setup-llm  ## the demo with Redis, a Celery worker and a real language
 	$(BIN)/stagecast demo --redis --llm --port $(PORT)
 
 clean:  ## remove .venv, builds and caches
-	rm -rf .venv dist examples/vue/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .venv-bench dist examples/vue/node_modules benchmarks/peers/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

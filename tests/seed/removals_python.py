@@ -265,7 +265,7 @@ OF_PYTHON = [
     Mutant(
         "ten tokens in one",
         "src/domain/outbox.py",
-        "batch_events: int = 256",
+        "batch_events: int = 512",
         "batch_events: int = 1",
         "test_a_burst_goes_in_batches",
     ),

@@ -1,0 +1,1 @@
+"""What is measured: `table` lists it, the other modules are the peers' own code. Those import little: it counts."""
