@@ -142,6 +142,7 @@ async def test_viewers_of_a_living_publisher_end_with_its_exact_text(fault: Faul
             visitors = [asyncio.create_task(each.watch("done", "error")) for each in (late, restless)]
             await injected
             await scene.goes_on()
+            await eventually(lambda: restless.visits > 2, 20)
             text = await finish()
             messages, deltas = await asyncio.gather(*viewers)
             assert from_deltas(deltas) == text
@@ -149,7 +150,6 @@ async def test_viewers_of_a_living_publisher_end_with_its_exact_text(fault: Faul
                 assert seen[-1]["type"] == "done"
                 assert rebuilt(seen) == text
             assert deltas[-1]["type"] == "done"
-            assert restless.visits > 2
             async with request(port, path) as fresh:
                 assert rebuilt(await fresh.until_type("done", "error")) == text
             assert_rising(whole)
