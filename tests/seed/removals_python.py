@@ -284,7 +284,11 @@ OF_PYTHON = [
         "while not self.superseded:",
     ),
     Mutant(
-        "`with` cleans up", _PRODUCING, "            await self._release()\n", "", "test_closing_gives_the_lease_back"
+        "`with` cleans up",
+        _PRODUCING,
+        "                await self._release()\n",
+        "                pass\n",
+        "test_closing_gives_the_lease_back",
     ),
     Mutant(
         "`with` cleans up",
