@@ -1,9 +1,7 @@
 """Where an event stands in its project's log."""
 
 import re
-from typing import Self
-
-from attrs import frozen
+from typing import NamedTuple, Self
 
 from .errors import InvalidPosition
 
@@ -11,8 +9,7 @@ _SYNTAX = re.compile(r"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})")
 _LIMIT = 2**63
 
 
-@frozen(order=True)
-class Position:
+class Position(NamedTuple):
     """A point in one project's log: `epoch` is one life of the log, `n` counts its events from 0 without a hole.
 
     Positions of one project are totally ordered. Same epoch means same life: nothing between two positions of one

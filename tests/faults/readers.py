@@ -17,6 +17,7 @@ from tests.faults.interleaving import step
 from tests.faults.scenes import Actor, World
 from tests.faults.watching import Watch
 from tests.sse.eventstream import EventStreamParser
+from tests.sse.seat import Notice
 
 
 async def follow(world: World) -> None:
@@ -113,7 +114,7 @@ async def _connect(
         seat = await hub.join(request)
     except Finished:
         raise AssertionError(f"finished, and the reader was told {watch.told}") from None
-    seen = 0
+    notice, seen = Notice(seat), 0
     while not (leaves and stream.last_event_id and seen > 1):
         if data := seat.take():
             await step()
@@ -127,6 +128,6 @@ async def _connect(
         elif seat.over:
             break
         else:
-            await seat.wait()
+            await notice.news()
     seat.leave()
     return Position.parse(stream.last_event_id) if stream.last_event_id else request.after

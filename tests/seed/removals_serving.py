@@ -11,6 +11,7 @@ _CHANNEL = "src/entrypoints/sse/channel.py"
 _CORS = "src/entrypoints/sse/cors.py"
 _FOLD = "src/entrypoints/sse/fold.py"
 _RESPONSE = "src/entrypoints/sse/response.py"
+_SENDER = "src/entrypoints/sse/sender.py"
 _COMPONENT = "examples/vue/src/App.vue"
 _NGINX = "deploy/nginx.conf"
 
@@ -134,13 +135,16 @@ OF_SERVING = [
     ),
     Mutant(
         "an ASGI server: uvicorn",
-        _RESPONSE,
-        "if data := viewer.take():",
-        "if viewer.over and (data := viewer.take()):",
+        _SENDER,
+        "                    self._connection.write(data)\n",
+        "                    pass\n",
         "test_each_token_arrives_before_the_next_is_published",
     ),
     Mutant(
-        "an ASGI server: Daphne", _RESPONSE, "if data := viewer.take():", "if viewer.over and (data := viewer.take()):"
+        "an ASGI server: Daphne",
+        _SENDER,
+        "if data or (data := viewer.take()):",
+        "if viewer.over and (data or (data := viewer.take())):",
     ),
     Mutant(
         "an ASGI server: Daphne",

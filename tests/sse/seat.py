@@ -10,10 +10,31 @@ from tests.sse.eventstream import EventStreamParser, Message
 SECONDS = 10.0
 
 
-class Seat:
-    """Reads a viewer as a connection's task does."""
+class Notice:
+    """`stagecast.entrypoints.sse.viewer.Carrier` that wakes who waits for news of `viewer`."""
 
     def __init__(self, viewer: Viewer) -> None:
+        self._news = asyncio.Event()
+        viewer.carrier = self
+
+    def carry(self) -> None:
+        """There is something to take."""
+        self._news.set()
+
+    def cut(self, when: float) -> None:
+        """Nobody holds this reader up."""
+
+    async def news(self) -> None:
+        """Wait until there may be something to take, or for the end."""
+        await self._news.wait()
+        self._news.clear()
+
+
+class Seat(Notice):
+    """Reads a viewer's frames, and keeps them."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
         self.viewer = viewer
         self.stream = EventStreamParser()
         self._seen = 0
@@ -40,7 +61,7 @@ class Seat:
         async with asyncio.timeout(SECONDS):
             while not reached(self.stream):
                 assert not self.viewer.over, f"the stream ended after {self.messages[-3:]}"
-                await self.viewer.wait()
+                await self.news()
                 taken += self.take()
         return taken
 
@@ -66,6 +87,6 @@ class Seat:
         taken = self.take()
         async with asyncio.timeout(SECONDS):
             while not self.viewer.over:
-                await self.viewer.wait()
+                await self.news()
                 taken += self.take()
         return taken + self.take()

@@ -62,12 +62,13 @@ async def test_a_viewer_of_a_quiet_stage_is_not_behind(hub: Hub, bus: MemoryBus,
 
 async def test_frames_are_made_once_for_all(hub: Hub, bus: MemoryBus, writer: Producer) -> None:
     """Viewers at the same place are sent the very same bytes object."""
-    viewers = [(await sit(hub)).viewer for _ in range(3)]
+    first = await sit(hub)
+    viewers = [first.viewer, *[(await sit(hub)).viewer for _ in range(2)]]
     deltas = [(await sit(hub, delta=True)).viewer for _ in range(3)]
     for viewer in (*viewers, *deltas):
         viewer.take()
     await writer.write(bus, "a")
-    await viewers[0].wait()
+    await first.news()
     for group in (viewers, deltas):
         frames = [viewer.take() for viewer in group]
         assert frames[0] is frames[1] is frames[2]

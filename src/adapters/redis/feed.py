@@ -60,6 +60,10 @@ class Feed:
         self._confirmed: dict[str, asyncio.Future[None]] = {}
         self._connection: FeedConnection | None = None
         self._epochs: dict[str, int] = {}
+        self._heard_at = 0.0
+        """When the connection brought something last, in the loop's time."""
+        self._silence: asyncio.Timeout | None = None
+        """Ends the reading of a connection that brings nothing any more."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def join(self, project: str, member: Member) -> None:
@@ -110,6 +114,7 @@ class Feed:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self) -> None:
+        clock = asyncio.get_running_loop().time
         failures = 0
         while True:
             connection = FeedConnection(self._link.connect)
@@ -118,15 +123,17 @@ class Feed:
                     await connection.open()
                     self._connection = connection  # who joins from here on subscribes by itself
                     await connection.send("SUBSCRIBE", *(self._link.feed_of(project) for project in self._members))
-                while True:
-                    async with asyncio.timeout(2 * self._interval + 1):  # pings are answered more often
+                async with asyncio.timeout(None) as self._silence:
+                    self._heard_at = clock()
+                    while True:
                         kind, channel, data = await connection.receive()
-                    if failures and kind in {b"pong", b"message"}:  # a server that loads its data confirms, no more
-                        logger.info("the feed is back")
-                        failures = 0
-                    self._dispatch(kind, channel, data)
-                    if self._link.has_left(connection):  # a demoted master would go on answering
-                        raise BusUnavailable("the master is another one")
+                        self._heard_at = clock()
+                        if failures and kind in {b"pong", b"message"}:  # a server that loads its data confirms, no more
+                            logger.info("the feed is back")
+                            failures = 0
+                        self._dispatch(kind, channel, data)
+                        if self._link.has_left(connection):  # a demoted master would go on answering
+                            raise BusUnavailable("the master is another one")
             except (BusUnavailable, TimeoutError) as error:
                 reason = str(error) or "a ping was not answered"
                 if failures == 0:
@@ -134,7 +141,7 @@ class Feed:
                 failures += 1
                 self._interrupted(BusUnavailable(f"the feed is down: {reason}"))
             finally:
-                self._connection = None
+                self._connection = self._silence = None
                 await connection.close()
             await asyncio.sleep(backoff.pause(failures, LONGEST_PAUSE))
 
@@ -168,8 +175,11 @@ class Feed:
                 self._confirmed[project] = asyncio.get_running_loop().create_future()
 
     async def _look_out(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(self._interval)
+            if self._silence is not None and clock() - self._heard_at > 2 * self._interval + 1:
+                self._silence.reschedule(clock())  # pings are answered more often
             try:
                 if self._connection is not None:
                     await self._connection.send("PING")

@@ -1,8 +1,9 @@
 """One project's viewers in this process and the one subscription that feeds them. Knows no HTTP."""
 
 import asyncio
-from collections import Counter
+import random
 from contextlib import suppress
+from typing import TypeAlias
 
 from stagecast.domain.bus import Delivery, MessageBus, Snapshot
 from stagecast.domain.following import ResetCause
@@ -15,6 +16,8 @@ from .intake import Intake
 from .recent import Recent
 from .settings import EdgeSettings
 from .viewer import Viewer
+
+_Group: TypeAlias = tuple[str | None, bool]
 
 
 class Channel:
@@ -32,13 +35,15 @@ class Channel:
         self._intake = Intake(bus, project)
         following = self._intake.run(self._receive, lambda: None if self._refetch else self.fold.view.position)
         self._task = self._loop.create_task(following, name=f"stagecast-sse-{project}")
-        self._waiting: dict[tuple[str | None, bool], list[asyncio.Future[None]]] = {}
-        self._whole = Counter[str | None]()
+        self._audience: dict[_Group, dict[Viewer, None]] = {}
+        """Who is to hear of news, by what they watch and whether they want the whole text; in the order they came."""
+        self._due: dict[_Group, None] = {}
+        self._notice: asyncio.Handle | None = None
+        self._awaiting: list[asyncio.Future[None]] = []
         self._gate: asyncio.TimerHandle | None = None
         self._seen: dict[str | None, float] = {}
-        self._beats = 0
-        self._beaten = self._begun = self._loop.time()
-        self.drop_at = self._beaten + settings.linger
+        self._begun = self._loop.time()
+        self.drop_at = self._begun + settings.linger
         """Until when the subscription is kept for who comes back, in the loop's time, while nobody watches."""
 
     async def standing(self) -> None:
@@ -47,8 +52,9 @@ class Channel:
 
     async def aclose(self) -> None:
         """End the subscription. Viewers get nothing more; whoever closes has told them."""
-        if self._gate is not None:
-            self._gate.cancel()
+        for timer in (self._gate, self._notice):
+            if timer is not None:
+                timer.cancel()
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
@@ -59,16 +65,21 @@ class Channel:
 
     def begin(self, viewer: Viewer, cursor: int, position: Position | None) -> None:
         """Let `viewer`, who was told everything up to `cursor`, have what comes after it."""
-        viewer.life, viewer.cursor, viewer.position, viewer.beat = self.fold.life, cursor, position, self._beats
+        viewer.life, viewer.cursor, viewer.position = self.fold.life, cursor, position
         if not viewer.counted:
             viewer.counted = True
-            self._whole[viewer.topic.stage] += viewer.whole
+            # Not at once for all who came together, after a restart of the server.
+            viewer.beat_at = self._loop.time() + self.settings.heartbeat * random.uniform(0.5, 1)  # noqa: S311
+            self._audience.setdefault((viewer.topic.stage, viewer.whole), {})[viewer] = None
 
     def detach(self, viewer: Viewer) -> None:
         """Forget `viewer`."""
         self.viewers.discard(viewer)
         if viewer.counted:
-            self._whole[viewer.topic.stage] -= viewer.whole
+            audience = self._audience[group := (viewer.topic.stage, viewer.whole)]
+            del audience[viewer]
+            if not audience:
+                del self._audience[group]
         if not self.viewers:
             # Who waits for what was lost finds the clock going on, however short its connections are.
             self.drop_at = max(self._loop.time(), viewer.lost_at or 0.0) + self.settings.linger
@@ -111,7 +122,7 @@ class Channel:
         if viewer.lost_at is not None:
             if self._is_restored(viewer):
                 return b"".join(self.reset(viewer, None))
-            return self._beat(viewer)
+            return self._heartbeat(viewer)
         if viewer.cursor < fold.recent.first and fold.recent.missed(viewer.cursor, topic.stage):
             return b"".join(self.reset(viewer, "truncated"))
         portion = fold.portion(viewer.cursor, topic, whole=viewer.whole, run=viewer.request.run)
@@ -121,9 +132,9 @@ class Channel:
         if portion.over:
             viewer.over = True
             return portion.data + fold.stream_end()
-        if viewer.beat == self._beats:
+        if not viewer.is_beat_due:
             return portion.data  # the very object that all others are sent
-        return portion.data + self._beat(viewer)
+        return portion.data + self._heartbeat(viewer)
 
     def place(self, viewer: Viewer) -> bytes:
         """A block that tells the position, where `viewer` has everything and was not told yet.
@@ -139,30 +150,19 @@ class Channel:
         viewer.position = fold.view.position
         return fold.place()
 
-    def _beat(self, viewer: Viewer) -> bytes:
-        if viewer.beat == self._beats:
+    def _heartbeat(self, viewer: Viewer) -> bytes:
+        if not viewer.is_beat_due:
             return b""
-        viewer.beat = self._beats
+        viewer.is_beat_due = False
         return framing.HEARTBEAT + self.place(viewer)
-
-    def waiter(self, viewer: Viewer) -> "asyncio.Future[None]":
-        waiter = self._loop.create_future()
-        self._waiting.setdefault((viewer.topic.stage, viewer.whole), []).append(waiter)
-        return waiter
 
     async def change(self) -> None:
         """Wait for the next delivery, whatever it is."""
-        waiter = self._loop.create_future()
-        self._waiting.setdefault((None, False), []).append(waiter)
+        self._awaiting.append(waiter := self._loop.create_future())
         await waiter
 
     def tick(self, now: float, wall: float) -> None:
         """Look after heartbeats, idle and frozen viewers, expired access and lost stages; a few times a second."""
-        if now - self._beaten >= self.settings.heartbeat:
-            self._beaten = now
-            self._beats += 1
-            self.revision += 1
-            self._wake(*self._waiting)
         for viewer in list(self.viewers):
             expires_at = viewer.request.expires_at
             if viewer.sending_since is not None and now - viewer.sending_since >= self.settings.stall:
@@ -175,6 +175,8 @@ class Channel:
                 self._look_for_lost(viewer, viewer.lost_at, now)
             elif self._is_idle(viewer, now):
                 viewer.finish(self.fold.stream_end())
+            if now >= viewer.beat_at:
+                viewer.beat(now + self.settings.heartbeat)
 
     def await_restoration(self, viewer: Viewer) -> None:
         """After data was lost: what `viewer` waits for counts as lost unless somebody restores it in a lease time.
@@ -210,7 +212,8 @@ class Channel:
             return
         stage = delivery.event.stage
         try:
-            recent = self.fold.apply(delivery, now, whole=self._whole[stage] + self._whole[None] > 0)
+            whole = (stage, True) in self._audience or (None, True) in self._audience
+            recent = self.fold.apply(delivery, now, whole=whole)
         except ValueError:
             self._refetch = True
             raise
@@ -235,7 +238,7 @@ class Channel:
             self._gate = None
         self.fold.release(self._loop.time())
         self.revision += 1
-        self._wake(*(key for key in self._waiting if key[1]))
+        self._wake(*(group for group in self._audience if group[1]))
 
     def _restart(self, snapshot: Snapshot, now: float) -> None:
         awaited = [viewer for viewer in self.viewers if viewer.counted and self.fold.view.in_progress(viewer.topic)]
@@ -247,10 +250,20 @@ class Channel:
         if snapshot.reset == "epoch":
             for viewer in awaited:
                 self.await_restoration(viewer)
-        self._wake(*self._waiting)
+        self._wake(*self._audience)
 
-    def _wake(self, *keys: tuple[str | None, bool]) -> None:
-        for key in keys:
-            for waiter in self._waiting.pop(key, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+    def _wake(self, *groups: _Group) -> None:
+        """Notify the viewers of `groups` once everything is taken that is at hand: they get it in one piece."""
+        self._due.update(dict.fromkeys(groups))
+        if self._notice is None:
+            self._notice = self._loop.call_soon(self._notify)
+
+    def _notify(self) -> None:
+        due, self._due, self._notice = self._due, {}, None
+        for group in due:
+            for viewer in tuple(self._audience.get(group, ())):
+                viewer.notify()
+        awaiting, self._awaiting = self._awaiting, []
+        for waiter in awaiting:
+            if not waiter.done():
+                waiter.set_result(None)

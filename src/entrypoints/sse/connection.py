@@ -6,7 +6,7 @@ signs must do.
 
 import socket
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from starlette.types import Send
 
@@ -18,16 +18,38 @@ class Transport(Protocol):
     def is_closing(self) -> bool: ...
     def abort(self) -> None: ...
     def get_extra_info(self, name: str) -> socket.socket | None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def write(self, data: bytes) -> None: ...
 
 
 class Connection:
     """The transport behind an ASGI `send`, if there is one to be seen."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_chunked", "_cycle", "_transport")
 
     def __init__(self, send: Send) -> None:
-        found = getattr(getattr(send, "__self__", None), "transport", None)
+        self._cycle: Any = getattr(send, "__self__", None)
+        """uvicorn's word for a request and its response."""
+        found = getattr(self._cycle, "transport", None)
         self._transport = found if isinstance(found, Transport) else None
+        self._chunked: Transport | None = None
+        """Where the response's body is sent in chunks, which may be written to the transport."""
+
+    def begun(self) -> None:
+        """The response's start has been sent: now it is known how its body is coded (RFC 9112, section 7.1)."""
+        if getattr(self._cycle, "chunked_encoding", None) is True:
+            self._chunked = self._transport
+
+    @property
+    def is_free(self) -> bool:
+        """Whether `write` may be used: the client has taken all it was sent, and is not known to be gone."""
+        transport = self._chunked
+        return not (transport is None or transport.get_write_buffer_size() or transport.is_closing())
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the response's body, as the server itself would. Only where `is_free`."""
+        if self._chunked is not None:
+            self._chunked.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     @property
     def is_closed(self) -> bool:

@@ -1,6 +1,5 @@
 """One connection's place in a project: what it wished for, how far it is, and how it ends. Knows no HTTP."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -57,8 +56,16 @@ class Source(Protocol):
         """The frames that the viewer has still to be sent; moves it on."""
         ...
 
-    def waiter(self, viewer: "Viewer") -> "asyncio.Future[None]":
-        """A future that is resolved when there may be news for the viewer."""
+
+class Carrier(Protocol):
+    """What takes a viewer's frames to its client: the response of its connection."""
+
+    def carry(self) -> None:
+        """Take what there is, which may be nothing, now or as soon as the client has taken what it was sent."""
+        ...
+
+    def cut(self, when: float) -> None:
+        """Close the connection at `when` in the loop's time at the latest, whatever the client has taken."""
         ...
 
 
@@ -69,11 +76,12 @@ class Viewer:
         "_own",
         "_revision",
         "_source",
-        "_waiter",
-        "beat",
+        "beat_at",
+        "carrier",
         "counted",
         "cursor",
         "gone",
+        "is_beat_due",
         "life",
         "lost_at",
         "on_leave",
@@ -82,7 +90,6 @@ class Viewer:
         "request",
         "sending_since",
         "since",
-        "timeout",
         "topic",
         "whole",
     )
@@ -99,7 +106,9 @@ class Viewer:
         """Which life of the project's fold the cursor belongs to."""
         self.position: Position | None = None
         """The last position that the client was told."""
-        self.beat = 0
+        self.is_beat_due = False
+        self.beat_at = now
+        """When the next heartbeat is due, in the loop's time."""
         self.counted = False
         self.over = False
         """Whether nothing comes after what `take` yields next."""
@@ -107,12 +116,12 @@ class Viewer:
         self.lost_at: float | None = None
         """When what the viewer waits for counts as lost, in the loop's time."""
         self.sending_since: float | None = None
-        self.timeout: asyncio.Timeout | None = None
-        """Bounds the connection's task; never due until somebody reschedules it."""
+        """Since when the client has not taken what it was sent last, in the loop's time; None where it has."""
+        self.carrier: Carrier | None = None
+        """None until the response begins."""
         self._source = source
         self._own: list[bytes] = []
         self._revision = -1
-        self._waiter: asyncio.Future[None] | None = None
 
     def take(self) -> bytes:
         """What is to be sent now; empty where there is nothing, and after the end."""
@@ -125,10 +134,16 @@ class Viewer:
         self._revision = self._source.revision
         return own + self._source.news(self) if own else self._source.news(self)
 
-    def wait(self) -> "asyncio.Future[None]":
-        """Wait until `take` may have something, or for the viewer's end. Not to be called after that."""
-        self._waiter = self._source.waiter(self)
-        return self._waiter
+    def notify(self) -> None:
+        """There may be something to take, or the end has come."""
+        if self.carrier is not None:
+            self.carrier.carry()
+
+    def beat(self, next_at: float) -> None:
+        """Let a heartbeat come after what there is to take; the one after that is due at `next_at`."""
+        self.beat_at, self.is_beat_due = next_at, True
+        self._revision = -1
+        self.notify()
 
     def tell(self, *frames: bytes) -> None:
         """Send `frames`, which are for this viewer alone, before anything else."""
@@ -138,21 +153,18 @@ class Viewer:
         """End with `farewell`, and without what was not yet taken."""
         self._own = list(farewell)
         self.over = True
-        self._wake()
+        self.notify()
 
     def abandon(self, when: float) -> None:
         """End at `when` in the loop's time at the latest, even where the client takes nothing. Idempotent."""
         self.finish(*self._own)
-        if self.timeout is not None and self.timeout.when() is None:
-            self.timeout.reschedule(when)
+        if self.carrier is not None:
+            self.carrier.cut(when)
 
     def leave(self) -> None:
         """The client has gone; nothing more is made for it. Idempotent."""
         if not self.gone:
             self.gone = True
             self.finish()
+            self.carrier = None
             self.on_leave(self)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
