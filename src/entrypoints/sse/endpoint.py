@@ -1,5 +1,6 @@
 """From a request to a stream, or to the answer that says why there is none; all before the first byte."""
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
@@ -28,6 +29,12 @@ Handler: TypeAlias = Callable[[Request, Topic], Awaitable[Answer]]
 """Answers a request about a topic. Raises Denied, and BusUnavailable where the client is to come back."""
 
 READING = "GET", "HEAD"
+
+
+@functools.lru_cache(maxsize=4096)
+def _topic(project: str, stage: str | None) -> Topic:
+    """One object for all who watch the same. Raises InvalidTopic."""
+    return Topic.of(project, stage)
 
 
 class Endpoint:
@@ -68,7 +75,7 @@ class Endpoint:
             allowed = ", ".join(self._methods)
             return refused(request, 405, f"{allowed} only, not {request.method}", {"Allow": allowed})
         try:
-            topic = Topic.of(request.path_params["project_id"], request.path_params.get("stage_name"))
+            topic = _topic(request.path_params["project_id"], request.path_params.get("stage_name"))
         except InvalidTopic as error:
             return refused(request, 400, str(error))
         try:

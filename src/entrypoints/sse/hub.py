@@ -41,6 +41,7 @@ class Hub:
         self._count = 0
         self._principals = Counter[str]()
         self._reading = asyncio.Semaphore(READERS)
+        self._on_leave = self._left  # one object for all viewers
         self._timer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -53,7 +54,7 @@ class Hub:
         if self.draining:
             raise Draining("the server is about to stop")
         channel = self._channel(request)
-        viewer = Viewer(channel, request, asyncio.get_running_loop().time(), self._left)
+        viewer = Viewer(channel, request, asyncio.get_running_loop().time(), self._on_leave)
         channel.attach(viewer)
         self._count += 1
         if request.principal is not None:

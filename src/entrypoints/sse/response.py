@@ -26,6 +26,8 @@ class EventStream:
     error of `send`; the `Sender` sends.
     """
 
+    __slots__ = ("_stall", "_viewer", "raw_headers")
+
     def __init__(self, viewer: Viewer, stall: float) -> None:
         self.raw_headers = list(HEADERS)
         self._viewer = viewer
@@ -42,7 +44,9 @@ class EventStream:
                 viewer.carrier = sender
                 try:
                     sender.carry()
-                    await _disconnected(receive)
+                    with suppress(Exception):  # a server that cannot say counts as one whose client has gone
+                        while (await receive())["type"] != "http.disconnect":
+                            pass
                 finally:
                     viewer.carrier = None
         except TimeoutError:
@@ -72,12 +76,6 @@ async def _send_away(viewer: Viewer, sender: Sender) -> None:
     with suppress(Exception):  # the response has not begun, or is over
         async with asyncio.timeout(LAST_SEND):
             await sender.flush()
-
-
-async def _disconnected(receive: Receive) -> None:
-    with suppress(Exception):  # a server that cannot say counts as one whose client has gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
 
 class Stream:
