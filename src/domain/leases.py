@@ -38,7 +38,7 @@ class LeaseWatch:
     _looked: float = float("-inf")
 
     def begin(self, now: float) -> None:
-        """Start one look at all leases, at monotonic time `now` in seconds."""
+        """Start a look at leases, all or the next of them, at monotonic time `now` in seconds."""
         if now - self._looked > self.lease / 2:
             self.interrupt()
         self._looked = now
@@ -56,6 +56,6 @@ class LeaseWatch:
         return self._looked - watched.since >= self.lease
 
     def keep(self, keys: set[RunKey]) -> None:
-        """Forget the runs that are not among `keys`."""
+        """Forget the runs that are not among `keys`, once all were looked at."""
         for key in self._runs.keys() - keys:
             del self._runs[key]

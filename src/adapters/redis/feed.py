@@ -7,6 +7,7 @@ the feed has brought: a lost last message before a silence is found too. The sam
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
@@ -14,7 +15,7 @@ from typing import Protocol
 from stagecast.domain import backoff
 from stagecast.domain.bus import BusLimits
 from stagecast.domain.errors import BusUnavailable
-from stagecast.domain.leases import LeaseWatch
+from stagecast.domain.leases import LeaseWatch, RunKey
 from stagecast.domain.positions import Position
 
 from .link import FeedConnection, Link
@@ -24,6 +25,8 @@ logger = logging.getLogger("stagecast.redis")
 
 LOOK = 2.0
 """Seconds, at the most, between two looks at the logs' ends and the leases."""
+PORTION = 128
+"""Projects that are looked at in one round trip."""
 LONGEST_PAUSE = 2.0
 """Seconds, at the most, between two attempts to connect."""
 
@@ -177,22 +180,29 @@ class Feed:
     async def _look_out(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(self._interval)
             if self._silence is not None and clock() - self._heard_at > 2 * self._interval + 1:
                 self._silence.reschedule(clock())  # pings are answered more often
             try:
                 if self._connection is not None:
                     await self._connection.send("PING")
-                await self._look()
+                await self._look_around()
             except BusUnavailable as error:
                 self._watch.interrupt()
                 logger.debug("a look at the logs failed: %s", error)
 
-    async def _look(self) -> None:
+    async def _look_around(self) -> None:
+        """Look at all projects, some at a time, so that thousands of them hold up neither Redis nor the viewers."""
         projects = list(self._members)
+        portions = max(1, math.ceil(len(projects) / PORTION))
+        seen = set[RunKey]()
+        for n in range(portions):
+            await asyncio.sleep(self._interval / portions)
+            await self._look([one for one in projects[n::portions] if one in self._members], seen)
+        self._watch.keep(seen)
+
+    async def _look(self, projects: list[str], seen: set[RunKey]) -> None:
         heads = await self._link.heads((Keys(project).log, Keys(project).leases) for project in projects)
         self._watch.begin(asyncio.get_running_loop().time())
-        seen = set()
         for project, (last, held) in zip(projects, heads, strict=True):
             if project not in self._members:  # left while Redis answered: nothing of it is to stay
                 continue
@@ -215,7 +225,6 @@ class Feed:
                     lapsed = queued_until is not None and self._clock() * 1_000_000 >= int(queued_until)
                 if lapsed:
                     await self._lapse(project, stage, run, beats)
-        self._watch.keep(seen)
 
 
 def _runs(held: dict[bytes, bytes]) -> dict[tuple[str, str], dict[str, str]]:
