@@ -61,7 +61,7 @@ class ProjectLedger:
     """The log: position, stage, encoded event; at most `limits.log_length`."""
     touched: int = 0
     _epoch: int = 0
-    _stages: dict[str, StageRecord] = Factory(dict)
+    stages: dict[str, StageRecord] = Factory(dict)
     _producers: dict[str, ProducerRecord] = Factory(dict)
 
     def open_run(self, opening: Opening, now: int) -> Opened:
@@ -69,7 +69,7 @@ class ProjectLedger:
         name = opening.topic.one_stage
         queued = None if opening.queued is None else (opening.queued, self.encode(opening.queued))
         self.touched = now
-        stage = self._stages.setdefault(name, StageRecord())
+        stage = self.stages.setdefault(name, StageRecord())
         if opening.run in stage.past:
             raise RunSuperseded(f"run {opening.run} of stage {name} was superseded by run {stage.run}")
         known = stage.run == opening.run
@@ -101,7 +101,7 @@ class ProjectLedger:
         producer = self._producers.get(batch.producer)
         skip = 0 if producer is None else min(max(producer.sequence - batch.first + 1, 0), len(batch.events))
         run = batch.run or (producer.run if producer else None)
-        stage = self._stages.setdefault(batch.stage, StageRecord())
+        stage = self.stages.setdefault(batch.stage, StageRecord())
         if batch.events and skip == len(batch.events):
             return self._settle(batch, stage, run, applied=skip, now=now)
 
@@ -215,7 +215,7 @@ class ProjectLedger:
     def cancel(self, topic: Topic, run: str, now: int) -> bool:
         """Flag `run` as cancelled; end it at once where nobody holds a lease on it (`MessageBus.cancel`)."""
         name = topic.one_stage
-        stage = self._stages.get(name)
+        stage = self.stages.get(name)
         if stage is None or stage.run != run or not stage.in_progress:
             return False
         self.touched = now
@@ -226,7 +226,7 @@ class ProjectLedger:
 
     def leases(self) -> Iterator[tuple[str, str, dict[str, Lease]]]:
         """Stage, run and leases of every run in progress that somebody holds a lease on, or that is overdue."""
-        for name, stage in self._stages.items():
+        for name, stage in self.stages.items():
             if stage.run is not None and stage.in_progress and (stage.leases or stage.queued_until):
                 yield name, stage.run, dict(stage.leases)
 
@@ -235,7 +235,7 @@ class ProjectLedger:
 
         With `seen` empty: if it waits for a start past its deadline.
         """
-        stage = self._stages.get(name)
+        stage = self.stages.get(name)
         if stage is None or stage.run != run or not stage.in_progress:
             return False
         if {producer: lease.beat for producer, lease in stage.leases.items()} != seen:
@@ -250,7 +250,7 @@ class ProjectLedger:
     def snapshot(self, topic: Topic, decode: Decode, now: int) -> Snapshot:
         """The state of the topic's stages at the end of the log."""
         stages = {
-            name: stage.state(self.project, name, decode) for name, stage in self._stages.items() if topic.covers(name)
+            name: stage.state(self.project, name, decode) for name, stage in self.stages.items() if topic.covers(name)
         }
         return Snapshot(position=self.end, stages=stages, time=now / MICROSECOND)
 

@@ -228,7 +228,7 @@ class Memory:
 
     async def runs(self) -> dict[str, str]:
         ledger = self.bus._projects.get(self.project)
-        return {} if ledger is None else {n: s.run for n, s in ledger._stages.items() if s.run}
+        return {} if ledger is None else {n: s.run for n, s in ledger.stages.items() if s.run}
 
     async def lapse(self, stage: str) -> None:
         ledger = self.bus._projects.get(self.project)
