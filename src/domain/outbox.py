@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen, validators
 
 from . import values
 from .bus import Need
 from .errors import EventTooLarge
-from .events import Event, StageUpdated, TokenEmitted, ends_run, opens_run, slot_of
+from .events import PIPELINE, Event, StageUpdated, TokenEmitted, ends_run, opens_run, slot_of
 from .text import is_sound, split_trailing_surrogate, units
 
 logger = logging.getLogger("stagecast.publisher")
@@ -25,12 +25,15 @@ logger = logging.getLogger("stagecast.publisher")
 
 @frozen(kw_only=True)
 class OutboxLimits:
-    """Bounds of what waits for delivery."""
+    """Bounds of what waits for delivery, and of how long. Raises ValueError."""
 
     pending_events: int = 100_000
     """Where so many events wait, their tokens collapse into one snapshot of the text; twice as many are refused."""
     batch_events: int = 512
     batch_characters: int = 256 * 1024
+    linger: float = field(default=0.025, validator=validators.and_(validators.ge(0.0), validators.le(0.5)))
+    """Seconds, at the most, that events wait for others to go with them: tokens, progress and items that come within
+    so many seconds of the batch before. 0 sends whatever there is as soon as the bus has answered (ADR 0018)."""
 
 
 @define(eq=False)
@@ -97,9 +100,11 @@ class Outbox:
         self._lock = threading.Lock()
         self._pending: deque[_Pending] = deque()
         self._returned: deque[list[Sending]] = deque()
-        """Batches to be sent again, before what waits."""
+        """Batches to be sent before what waits: again, or made already."""
         self._is_over = True
         """Whether what was taken last leaves no run open: the next event may open one."""
+        self._is_urgent = False
+        """Whether something waits that does not linger, or that somebody waits for."""
         self._whole: _WholeText | None = None
         """The one of the present text that waits."""
         self._loose = 0
@@ -118,6 +123,12 @@ class Outbox:
     @property
     def is_empty(self) -> bool:
         return not self._pending and not self._returned
+
+    @property
+    def is_due(self) -> bool:
+        """Whether what waits is to be sent at once: no more of it will be gathered."""
+        waiting = len(self._pending)
+        return bool(self._returned) or waiting >= self.limits.batch_events or (self._is_urgent and waiting > 0)
 
     @property
     def text(self) -> str:
@@ -149,6 +160,7 @@ class Outbox:
             self._end_surrogate()
             self._pending.append(event)
             self.accepted += 1
+            self._is_urgent = self._is_urgent or _is_turn(event)
             if ends_run(event):
                 self._text_is_over = True
             elif self._text_is_over and opens_run(event):
@@ -164,37 +176,48 @@ class Outbox:
             return bool(text) and len(text) == own.counted and text == "".join(own.pieces)
 
     def mark(self) -> int:
-        """How many events were accepted until now: what a flush waits to see settled."""
+        """How many events were accepted until now: what a flush waits to see settled. They linger no more."""
         with self._lock:
             self._end_surrogate()
+            self._is_urgent = bool(self._pending)
             return self.accepted
 
     def take(self) -> list[Sending]:
         """The next batch. It belongs to one run: it ends with an end, and what may open a run begins one."""
         with self._lock:
-            if self._returned:
-                return self._returned.popleft()
-            batch, characters = list[Sending](), 0
-            while self._pending and len(batch) < self.limits.batch_events and characters < self.limits.batch_characters:
-                opens = _opens(self._pending[0])
-                if batch and (ends_run(batch[-1].event) or (opens and self._is_over)):
-                    break
-                match self._pending.popleft():
-                    case _Token() as token:
-                        self._loose -= 1
-                        event = self._make_token(
-                            content=token.content, offset=token.offset, timestamp=token.timestamp, snapshot=False
-                        )
-                        batch.append(Sending(event, 1, token.text, token.pieces))
-                        characters += len(token.content)
-                    case _WholeText() as whole:
-                        self._whole = None if whole is self._whole else self._whole
-                        batch.append(self._whole_text(whole.text, len(whole.text.pieces), whole.weight))
-                        characters += self.limits.batch_characters
-                    case event:
-                        batch.append(Sending(event))
-                self._is_over = ends_run(batch[-1].event) or (self._is_over and not opens)
-            return batch
+            return self._returned.popleft() if self._returned else self._take()
+
+    def prepare(self) -> None:
+        """Make the next batch, if it is a full one, while the last one is on its way."""
+        with self._lock:
+            if not self._returned and len(self._pending) >= self.limits.batch_events:
+                self._returned.append(self._take())
+
+    def _take(self) -> list[Sending]:
+        batch, characters, ends = list[Sending](), 0, False
+        pending, limits, make_token = self._pending, self.limits, self._make_token
+        while pending and len(batch) < limits.batch_events and characters < limits.batch_characters:
+            opens = _opens(pending[0])
+            if batch and (ends or (opens and self._is_over)):
+                break
+            match pending.popleft():
+                case _Token() as token:
+                    self._loose -= 1
+                    event: Event = make_token(
+                        content=token.content, offset=token.offset, timestamp=token.timestamp, snapshot=False
+                    )
+                    batch.append(Sending(event, 1, token.text, token.pieces))
+                    characters += len(token.content)
+                case _WholeText() as whole:
+                    self._whole = None if whole is self._whole else self._whole
+                    batch.append(self._whole_text(whole.text, len(whole.text.pieces), whole.weight))
+                    characters += limits.batch_characters
+                case event:
+                    batch.append(Sending(event))
+                    ends = ends_run(event)
+            self._is_over = ends or (self._is_over and not opens)
+        self._is_urgent = self._is_urgent and bool(pending)
+        return batch
 
     def settle(self, batch: Sequence[Sending]) -> None:
         """The bus has acknowledged `batch`."""
@@ -290,6 +313,8 @@ class Outbox:
             return
         self._pending.append(_Token(text, len(text.pieces), content, offset, self._clock()))
         self._loose += 1
+        if offset == 0:
+            self._is_urgent = True
         if len(self._pending) >= self.limits.pending_events:
             self._collapse()
 
@@ -325,13 +350,14 @@ class Outbox:
 
 def _opens(entry: _Pending) -> bool:
     """Whether it may open a run (`stagecast.domain.events.opens_run`)."""
-    match entry:
-        case _Token(offset=offset):
-            return offset == 0
-        case _WholeText():
-            return True
-        case event:
-            return opens_run(event)
+    if isinstance(entry, _Token):
+        return entry.offset == 0
+    return isinstance(entry, _WholeText) or opens_run(entry)
+
+
+def _is_turn(event: Event) -> bool:
+    """Whether a run, or the project's stream, may begin or end with it: viewers should see that at once."""
+    return opens_run(event) or ends_run(event) or isinstance(event, StageUpdated) or slot_of(event) == PIPELINE
 
 
 def _encoded(content: str) -> int:

@@ -62,19 +62,30 @@ class Producer:
         self._sequence = 0
         self._opened: Opened | None = None
         self._acknowledged: Position | None = None
+        self._new_run = uuid4().hex
         self._finished = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._work = asyncio.Event()
-        self._signalled = False
-        self._settled = asyncio.Condition()
+        self._sleeper: asyncio.Future[bool] | None = None
+        self._sleeps_until_due = False
+        self._signalled = True
+        """Nobody need wake the delivering task: it is awake, and looks at the outbox before it sleeps, or woken."""
+        self._next = 0.0
+        """When, by the loop's clock, the next batch may go that is not due."""
+        self._gathers = False
+        """The last batch had to wait, so the next is expected to."""
+        self._waiters: list[asyncio.Future[None]] = []
 
     def wake(self) -> None:
-        """There is something to do."""
-        if self._signalled or self._loop is None:
+        """There is something to do. Costs its caller tens of microseconds, so only who must does wake the loop."""
+        if self._signalled or (self._sleeps_until_due and not self._is_due) or self._loop is None:
             return
         self._signalled = True
         with suppress(RuntimeError):  # the loop is closed: the process ends
-            self._loop.call_soon_threadsafe(self._work.set)
+            self._loop.call_soon_threadsafe(self._end_sleep, True)
+
+    @property
+    def _is_due(self) -> bool:
+        return self._outbox.is_due or self.closing
 
     async def opened(self, timeout: float) -> Opened | None:
         """The bus's answer to the opening of a `TaskRun`; None where it did not come within `timeout` seconds."""
@@ -101,8 +112,11 @@ class Producer:
 
     async def _until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout), self._settled:
-                await self._settled.wait_for(lambda: reached() or self._finished)
+            async with asyncio.timeout(timeout):
+                while not (reached() or self._finished):
+                    waiter = asyncio.get_running_loop().create_future()
+                    self._waiters = [*(one for one in self._waiters if not one.done()), waiter]
+                    await waiter
         return reached()
 
     async def run(self) -> None:
@@ -111,29 +125,66 @@ class Producer:
         try:
             if self._task is not None and not await self._open(self._task):
                 self._outbox.give_up_all()
-            while True:
-                self._signalled = False
+            while not (self._outbox.is_empty and self.closing):
+                is_silent = not await self._gathered()
                 if not self._outbox.is_empty:
+                    self._set_next(self._loop.time(), self._outbox.limits.linger)
                     await self._deliver()
-                elif self.closing:
-                    break
-                elif not await self._wait_for_work() and self.run_id is not None and not self.superseded:
+                elif is_silent and self.run_id is not None and not self.superseded:
                     await self._deliver()
             if not self.keeps_lease:
                 await self._release()
         finally:
             self._finished = True
-            await self._announce()
+            self._announce()
 
-    async def _wait_for_work(self) -> bool:
-        """Whether there may be something to do; False after a renewal interval without anything."""
-        try:
-            async with asyncio.timeout(min(RENEWAL, self._bus.limits.lease / 5)):
-                await self._work.wait()
-        except TimeoutError:
+    def _set_next(self, now: float, linger: float) -> None:
+        # A timer is some late: counted from when it was due, the batches keep their rate, and delays do not add up.
+        is_timed = 0 <= now - self._next < linger / 2
+        self._next = (self._next if is_timed else now) + linger
+
+    async def _gathered(self) -> bool:
+        """Wait for something to do, and for what may go with it; False after a renewal interval without anything.
+
+        The first event after a pause goes at once. What follows within `OutboxLimits.linger` of the batch before goes
+        together at the end of that time, or as soon as the outbox is due.
+        """
+        assert self._loop is not None
+        if self._gathers or not self._outbox.is_empty:
+            await self._sleep(self._next, until_due=True)
+        self._gathers = not self._outbox.is_empty
+        if not self._gathers and not await self._sleep(
+            self._loop.time() + min(RENEWAL, self._bus.limits.lease / 5), until_due=False
+        ):
             return False
-        self._work.clear()
+        if not self._gathers and self._loop.time() < self._next:
+            await self._sleep(self._next, until_due=True)
+            self._gathers = True
         return True
+
+    async def _sleep(self, deadline: float, *, until_due: bool) -> bool:
+        """Sleep until the outbox is due, or has anything at all; False where it is `deadline` before that."""
+        assert self._loop is not None
+        self._sleeps_until_due, self._signalled = until_due, False
+        try:
+            # looked at after the flags: who has added something before they were set has woken nobody
+            if self._is_due or not (until_due or self._outbox.is_empty):
+                return True
+            if deadline <= self._loop.time():
+                return False
+            self._sleeper = self._loop.create_future()
+            timer = self._loop.call_at(deadline, self._end_sleep, False)
+            try:
+                return await self._sleeper
+            finally:
+                timer.cancel()
+                self._sleeper = None
+        finally:
+            self._signalled = True
+
+    def _end_sleep(self, is_woken: bool) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(is_woken)
 
     async def _open(self, task: TaskRun) -> bool:
         opening = Opening(topic=self._topic, run=task.run, task=task.task, nonce=task.nonce, producer=self.id)
@@ -146,7 +197,7 @@ class Producer:
             self.attempt, self._acknowledged = self._opened.attempt, self._opened.position
             self.cancelled = self._opened.cancelled
             self.superseded = self.cancelled
-        await self._announce()
+        self._announce()
         return not self.superseded
 
     async def _release(self) -> None:
@@ -162,12 +213,14 @@ class Producer:
     async def _deliver(self) -> None:
         """Send the next batch, or a sign of life where there is none; put in front of the next what is still due."""
         batch = self._outbox.take()
+        if self._outbox.is_due:  # made while the bus is at this one
+            asyncio.get_running_loop().call_soon(self._outbox.prepare)
         try:
             receipt = await self._send(tuple(sent.event for sent in batch))
         except StagecastError as error:
             logger.error("%s: %d events are lost: %s", self._topic, len(batch), error)
             self._outbox.give_up(batch)
-            await self._announce()
+            self._announce()
             return
         self._sequence += receipt.applied
         if receipt.run is not None and receipt.run != self.run_id:
@@ -183,7 +236,7 @@ class Producer:
             self._outbox.refused += receipt.refused
             self._watch_text(receipt)
             self._outbox.put_back(batch[receipt.applied :], receipt.need, writes_text=self.is_writer)
-        await self._announce()
+        self._announce()
 
     def _watch_text(self, receipt: Receipt) -> None:
         if receipt.foreign_text and self.is_writer:
@@ -199,12 +252,14 @@ class Producer:
             run=self.run_id,
             task=self._task.task if self._task else None,
             attempt=self.attempt,
-            new_run=uuid4().hex,
+            new_run=self._new_run,
             acknowledged=self._acknowledged,
             release=release,
         )
         receipt = await self._retry(lambda: self._bus.publish(batch))
         self._acknowledged = receipt.position or self._acknowledged
+        if receipt.run == self._new_run:
+            self._new_run = uuid4().hex
         self.cancelled = self.cancelled or receipt.cancelled
         return receipt
 
@@ -225,6 +280,8 @@ class Producer:
                     logger.info("%s: the bus is back", self._topic)
                 return answer
 
-    async def _announce(self) -> None:
-        async with self._settled:
-            self._settled.notify_all()
+    def _announce(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,7 +1,7 @@
 """The use case "publish a stage": callers fill an outbox in microseconds, one task delivers it.
 
-`StagePublisher.publish_*` may be called from any thread and never wait. `run()` is the delivering task: while one
-batch is on its way the next one gathers, so the first token leaves at once and a fast producer batches by itself.
+`StagePublisher.publish_*` may be called from any thread and never wait. `run()` is the delivering task: the first token
+leaves at once, and what a fast producer adds soon after gathers and goes together (`OutboxLimits.linger`).
 """
 
 import logging
@@ -138,7 +138,7 @@ class StagePublisher:
             return self._refuse(refusal)
         if not self._producer.is_writer:
             return self._refuse(PublishFailed("another producer writes the text of this stage"))
-        if not isinstance(content, str) or not isinstance(full_text, str | None):  # type: ignore[redundant-expr]
+        if not isinstance(content, str) or not (full_text is None or isinstance(full_text, str)):  # type: ignore[redundant-expr]
             return self._refuse(InvalidEvent("the content and full_text of a token are text"))
         try:
             self._outbox.add_token(content, full_text)
@@ -237,11 +237,12 @@ class StagePublisher:
         return True
 
     def _refusal(self, *, is_failure: bool = False) -> StagecastError | None:
-        if self.superseded:
+        producer = self._producer
+        if producer.superseded:
             return RunSuperseded("a newer run or attempt has taken this stage over")
-        if self.cancelled and self.strict and not is_failure:  # a cancelled run's end may be told
+        if producer.cancelled and self.strict and not is_failure:  # a cancelled run's end may be told
             return RunCancelled(f"run {self.run_id} was cancelled")
-        if self._producer.closing:
+        if producer.closing:
             return PublishFailed("the publisher is closed")
         if self._outbox.is_full:
             return PublishFailed("too many events wait for a bus that cannot be reached")

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, TypeVar
 
 from attrs import define
@@ -173,6 +174,8 @@ def drain(timeout: float = EXIT_SECONDS) -> bool:
 def _start_os_thread(serve: Callable[[], None]) -> None:
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None and gevent.is_module_patched("threading"):
+        # This thread's hub first: two threads that make their first hubs at once wait for each other's import for ever.
+        import_module("gevent").get_hub()
         gevent.get_original("_thread", "start_new_thread")(serve, ())
     elif eventlet is not None and eventlet.is_monkey_patched("thread"):
         raise NotConfigured(

@@ -11,6 +11,7 @@ from typing import Self
 from stagecast.domain.bus import MessageBus, Opened
 from stagecast.domain.errors import BusUnavailable, PublishFailed, RunSuperseded, StagecastError
 from stagecast.domain.events import FINAL_STATUSES, FailureReason, Metadata
+from stagecast.domain.outbox import OutboxLimits
 from stagecast.domain.producing import TaskRun
 from stagecast.domain.publishing import StagePublisher
 from stagecast.domain.topics import Id, Topic
@@ -32,7 +33,9 @@ class RedisStreamPublisher:
     raise instead: InvalidEvent, EventTooLarge, RunSuperseded, RunCancelled, PublishFailed.
 
     In a forked child the publisher begins anew, as another producer; what its parent had accepted, the parent
-    delivers. One that is garbage-collected is closed without waiting. Raises InvalidTopic and NotConfigured.
+    delivers. One that is garbage-collected is closed without waiting. Tokens that come within `linger` seconds (25 ms)
+    of the last batch go together, up to that much later. Raises InvalidTopic, NotConfigured, and ValueError for a
+    `linger` that is not between 0 and 0.5.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class RedisStreamPublisher:
         task: TaskRun | None = None,
         timeout: float = 5.0,
         headers: Mapping[str, str] | None = None,
+        linger: float | None = None,
     ) -> None:
         self._topic = Topic.of(project_id, stage_name)
         self._bus = bus
         self._strict, self._task, self._headers = strict, task, headers
+        self._limits = OutboxLimits() if linger is None else OutboxLimits(linger=linger)
         self._timeout = timeout
         self._is_late = False
         self._has_ended = False
@@ -58,7 +63,13 @@ class RedisStreamPublisher:
     def _begin(self) -> None:
         self._background = background()
         stage = StagePublisher(
-            bus_of(self._bus), self._topic, CODEC, task=self._task, strict=self._strict, headers=self._headers
+            bus_of(self._bus),
+            self._topic,
+            CODEC,
+            task=self._task,
+            strict=self._strict,
+            headers=self._headers,
+            limits=self._limits,
         )
         self._delivery = self._background.deliver(stage)
         self._finalizer = weakref.finalize(self, _abandon, self._background, self._delivery)

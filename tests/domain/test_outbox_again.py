@@ -234,3 +234,33 @@ class TestSendingAgain:
         assert len(batch) == 11
         assert [sent.event.current for sent in batch if isinstance(sent.event, ProgressReported)] == [999]
         assert not any(sent.weight for sent in batch)
+
+
+class TestPrepared:
+    """The next batch, made while one is on its way."""
+
+    def test_it_goes_behind_what_is_sent_again(self) -> None:
+        """Also where the bus asks for the text first; and nothing is sent twice or left out."""
+        outbox = make_outbox(batch_events=2)
+        for content in "abcdef":
+            outbox.add_token(content, None)
+        first = outbox.take()
+        outbox.settle(first)
+        second = outbox.take()
+        outbox.prepare()
+        outbox.put_back(second, "text", writes_text=True)
+        assert drain(outbox) == [["0=ab", "2:c", "3:d"], ["4:e", "5:f"]]
+        assert outbox.settled == outbox.accepted == 6
+
+    def test_only_a_full_batch_is_made_ahead(self) -> None:
+        """What does not fill one may yet gather more; and one is enough: what waits can still be dropped."""
+        outbox = make_outbox(batch_events=2)
+        outbox.add_token("a", None)
+        outbox.prepare()
+        for content in "bcde":
+            outbox.add_token(content, None)
+        outbox.prepare()
+        outbox.prepare()
+        outbox.add_token("anew", "anew")
+        assert drain(outbox) == [["0:a", "1:b"], ["0:anew"]]
+        assert outbox.settled == outbox.accepted == 6

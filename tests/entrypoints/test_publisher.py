@@ -176,6 +176,15 @@ def test_construction_checks_ids_and_configuration(monkeypatch: pytest.MonkeyPat
         RedisStreamPublisher("a", STAGE)
 
 
+def test_linger_is_each_publishers_own(bus_url: str, project: str) -> None:
+    """0 gathers nothing; what would look like an outage is refused."""
+    for given, expected in ((None, 0.025), (0, 0.0), (0.5, 0.5)):
+        with RedisStreamPublisher(project, STAGE, bus=bus_url, linger=given) as publisher:
+            assert publisher._stage._outbox.limits.linger == expected
+    with pytest.raises(ValueError, match="linger"):
+        RedisStreamPublisher(project, STAGE, bus=bus_url, linger=0.6)
+
+
 def test_events_keep_the_order_of_the_calls(bus_url: str, project: str) -> None:
     """R61: 500 events of one producer are stored in call order, the terminal last."""
     with (

@@ -210,7 +210,7 @@ OF_PYTHON = [
     Mutant(
         "`ai_story:project:",
         "src/adapters/redis/bus.py",
-        "            int(self._seed.full_text),\n",
+        "            int(seed.full_text),\n",
         "            1,\n",
         "test_an_own_client_listens_beside_stagecast",
     ),

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -41,6 +42,8 @@ from .state import Keys, position_of, snapshot_of
 from .subscription import Entry, RedisSubscription
 
 SEED_CHANNELS = SeedChannels()
+_TURNS = frozenset({"o", "e", "d"})
+"""Effects of events that may open or end a run; a token at offset 0 may too."""
 
 
 @define(eq=False)
@@ -93,6 +96,12 @@ class RedisBus:
         self._connect, self._settings = connect, settings
         self._seed = seed
         self._clock = clock
+        self._bounds: list[Argument] = [
+            int(seed.full_text),
+            limits.log_length,
+            int(limits.time_to_live * 1000),
+            int(limits.queue_deadline * MICROSECOND),
+        ]
         self._locals: WeakKeyDictionary[asyncio.AbstractEventLoop, _Local] = WeakKeyDictionary()
         self._closed = False
         _buses.add(self)
@@ -120,9 +129,14 @@ class RedisBus:
             int(batch.release),
             len(batch.events),
         ]
+        may_turn = batch.run is None or batch.release
         for event in batch.events:
-            arguments += self._effect(event)
-        answer = await self._ledger("publish", batch.topic, arguments)
+            effect = self._effect(event)
+            may_turn = may_turn or effect[:2] == ["t", 0] or effect[0] in _TURNS
+            arguments += effect
+        answer = await self._ledger("publish", batch.topic, arguments, with_lines=may_turn)
+        if answer[0] == b"lines":
+            answer = await self._ledger("publish", batch.topic, arguments)
         applied, position, run, refused, foreign, superseded, cancelled, need = answer
         return Receipt(
             applied=applied,
@@ -162,35 +176,30 @@ class RedisBus:
                 asyncio.run_coroutine_threadsafe(_close(local), loop)
         self._locals.clear()
 
-    async def _ledger(self, command: str, topic: Topic, arguments: Sequence[Argument]) -> Any:
-        stage = topic.one_stage
-        keys, link = Keys(topic.project), self._local().link
-        seed = self._seed.channel
-        opened = RunOpened(project=topic.project, stage=stage, timestamp=self._clock(), run="", attempt=0, fresh=True)
-        common: list[Argument] = [
-            command,
-            stage,
-            link.feed_of(topic.project),
-            seed.format(project_id=topic.project, stage_name=stage) if seed != NO_CHANNEL else "",
-            int(self._seed.full_text),
-            self.limits.log_length,
-            int(self.limits.time_to_live * 1000),
-            int(self.limits.queue_deadline * MICROSECOND),
-            keys.text_prefix,
-            self.codec.encode(opened).partition(b"\t")[2],
-            self._failure(topic, "cancelled"),
-        ]
-        return await link.ledger(keys.of_stage(stage), [*common, *arguments])
+    async def _ledger(
+        self, command: str, topic: Topic, arguments: Sequence[Argument], *, with_lines: bool = True
+    ) -> Any:
+        """The script's answer. Few batches need the lines that it writes by itself: most go without."""
+        link, stage = self._local().link, topic.one_stage
+        keys, seed, text_prefix = _names(topic.project, stage, self._seed.channel)
+        lines: tuple[bytes, bytes] = (b"", b"")
+        if with_lines:
+            opened = RunOpened(
+                project=topic.project, stage=stage, timestamp=self._clock(), run="", attempt=0, fresh=True
+            )
+            lines = (self.codec.encode(opened).partition(b"\t")[2], self._failure(topic, "cancelled"))
+        common = [command, stage, link.feed_of(topic.project), seed, *self._bounds, text_prefix, *lines]
+        return await link.ledger(keys, [*common, *arguments])
 
     def _effect(self, event: Event) -> list[Argument]:
         """The event as the script takes it: kind, offset or slot, units, text, line."""
         line = self.codec.encode(event)
-        is_whole_text = isinstance(event, TokenEmitted) and event.snapshot
-        if len(line) > self.limits.event_bytes and not is_whole_text:
+        token = event if isinstance(event, TokenEmitted) else None
+        if len(line) > self.limits.event_bytes and not (token and token.snapshot):
             raise EventTooLarge(f"{event.type} of {len(line)} bytes; the limit is {self.limits.event_bytes}")
+        if token:
+            return ["t", token.offset, units(token.content), token.content, line]
         match event:
-            case TokenEmitted():
-                return ["t", event.offset, units(event.content), event.content, line]
             case StageCompleted(full_text=None):
                 kind = "d"
             case StageCompleted() | StageFailed():
@@ -267,6 +276,14 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@lru_cache(maxsize=256)
+def _names(project: str, stage: str, seed: str) -> tuple[list[str], str, str]:
+    """The script's keys, the seed's channel or "", and the prefix of text keys."""
+    keys = Keys(project)
+    channel = seed.format(project_id=project, stage_name=stage) if seed != NO_CHANNEL else ""
+    return keys.of_stage(stage), channel, keys.text_prefix
 
 
 async def _close(local: _Local) -> None:

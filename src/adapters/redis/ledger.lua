@@ -6,17 +6,24 @@
 --       6 log length, 7 time to live in ms, 8 queue deadline in us, 9 prefix of text keys, 10 message of run_opened,
 --       11 line of the error of a cancelled run, then what the command takes.
 -- Meta fields of a stage begin with '<stage>:'; 's:<slot>' holds encoded events, 't:<task>' 'attempt nonce'.
+--
+-- Most batches are tokens of a run in progress, and this is what they cost. They come without 10 and 11 (''), which only
+-- a batch needs that may open or end a run by its events, or releases. Without these it is 'brief': the fields and
+-- functions of openings and ends are left out, and what needs them after all (a loss) answers {'lines'} before it has
+-- written anything. A key's time to live is set when it is new, and for all when it is due.
 
+local call = redis.call
 local log, meta, leases, producers, text = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local command, stage, feed, seed, with_text = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 local log_length, ttl, queue_deadline = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local text_prefix, opened_message = ARGV[9], ARGV[10]
-local FIELDS = {'run', 'attempt', 'began', 'opened', 'text_began', 'ended', 'ended_at', 'pipeline_ended', 'ender',
-  'dead', 'restored', 'cancelled', 'queued', 'writer', 'writer_task', 'length', 'past'}
+local text_prefix, opened_message, brief = ARGV[9], ARGV[10], ARGV[10] == ''
+local FIELDS = {'run', 'ended', 'length', 'writer', 'queued', 'cancelled', 'dead'}
+local own = stage .. ':'
 
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local function whole(number) return string.format('%.0f', number) end
+local function whole(number) return string.format('%.0f', number) end -- below 10^14 '..' does the same, and sooner
+local now_text = whole(now)
 local function split(position) -- epoch, n of '<epoch>-<n>'
   if not position or position == '' then return nil, nil end
   local epoch, n = string.match(position, '^(%d+)%-(%d+)$')
@@ -24,68 +31,87 @@ local function split(position) -- epoch, n of '<epoch>-<n>'
 end
 local function begins_with(value, start) return string.sub(value, 1, #start) == start end
 
-local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-local epoch, n = split(last and last[1])
+local last = call('XREVRANGE', log, '+', '-', 'COUNT', '1')[1]
+local last_id = last and last[1] or ''
+local epoch, n = split(last_id)
+local named, named_epoch = epoch and string.match(last_id, '^%d+') or '', epoch -- the epoch as text, and of which one
 local wanted = {'epoch', 'stages', 'deadline'}
-for _, field in ipairs(FIELDS) do wanted[#wanted + 1] = stage .. ':' .. field end
-local found = redis.call('HMGET', meta, unpack(wanted))
+if not brief then
+  for _, field in ipairs({'attempt', 'began', 'opened', 'text_began', 'ended_at', 'pipeline_ended', 'ender', 'restored',
+    'writer_task', 'past'}) do FIELDS[#FIELDS + 1] = field end
+end
+for i = 1, #FIELDS do wanted[i + 3] = own .. FIELDS[i] end
+local found = call('HMGET', meta, unpack(wanted))
 local meta_epoch, stages, deadline = found[1] or '', found[2] or '', tonumber(found[3] or '0')
 local s = {}
-for i, field in ipairs(FIELDS) do s[field] = found[i + 3] or nil end
+for i = 1, #FIELDS do s[FIELDS[i]] = found[i + 3] or nil end
 
 -- Keys live and die together. Where one is gone (evicted), all is: another life begins.
-local broken = meta_epoch ~= (epoch and whole(epoch) or '')
-if not broken and s.length and s.length ~= '0' and redis.call('EXISTS', text) == 0 then broken = true end
+local broken = meta_epoch ~= named
+if not broken and s.length and s.length ~= '0' and call('EXISTS', text) == 0 then broken = true end
+if brief and (broken or not s.run or s.dead or s.queued) then return {'lines'} end
 if broken then
-  redis.call('DEL', meta, leases, producers)
-  for name in string.gmatch(stages, '%S+') do redis.call('DEL', text_prefix .. name) end
-  redis.call('DEL', text)
+  call('DEL', meta, leases, producers)
+  for name in string.gmatch(stages, '%S+') do call('DEL', text_prefix .. name) end
+  call('DEL', text)
   if epoch then epoch, n = math.max(now, epoch + 1), -1 end
   stages, deadline, s = '', 0, {}
 end
 
 local length = tonumber(s.length or '0')
-local changed, fields, lines, first_line = {}, {}, {}, nil -- changed: set of stage fields; fields: full field -> value
-local piece, text_is_new = {}, false
+local changed, fields = {}, {} -- set of stage fields; full field -> value
+local lines, added, first_line = {}, 0, nil
+local made = {} -- keys that have no time to live yet
+local pieces, piece_count, text_is_new = {}, 0, false
 
 local function put(field, value) s[field] = value; changed[field] = true end
 local function in_progress() return s.run ~= nil and s.ended == nil end
-local function position() return epoch and n >= 0 and (whole(epoch) .. '-' .. whole(n)) or (last and last[1]) or '' end
+local function position()
+  if not epoch or n < 0 then return last_id end
+  if epoch ~= named_epoch then named, named_epoch = whole(epoch), epoch end
+  return named .. '-' .. n
+end
 local function next_position()
-  if not epoch then return whole(now) .. '-0' end
+  if not epoch then return now_text .. '-0' end
   return whole(epoch) .. '-' .. whole(n + 1)
 end
 
 local function flush_text()
-  local content = table.concat(piece)
-  piece = {}
+  local content = table.concat(pieces)
+  pieces, piece_count = {}, 0
   if text_is_new then
-    redis.call('DEL', text)
+    call('DEL', text)
     text_is_new = false
   end
-  if content ~= '' then redis.call('APPEND', text, content) end
+  if content ~= '' and call('APPEND', text, content) == #content then made[#made + 1] = text end
 end
 
 local function add(line, takes_text, is_ours)
   if not epoch then epoch, n = now, -1 end
+  if not last and not first_line then made[#made + 1] = log end
   n = n + 1
   local id = position()
-  redis.call('XADD', log, 'MAXLEN', '~', log_length, id, 's', stage, 'e', line)
-  if not first_line then first_line = id end
-  lines[#lines + 1] = line
+  if added % 64 == 0 then
+    call('XADD', log, 'MAXLEN', '~', log_length, id, 's', stage, 'e', line)
+  else -- trimmed soon enough
+    call('XADD', log, id, 's', stage, 'e', line)
+  end
+  first_line = first_line or id
+  added = added + 1
+  lines[added] = line
   if seed ~= '' and not is_ours then
-    local message = string.sub(line, string.find(line, '\t', 1, true) + 1, -2)
+    local message = string.match(line, '\t(.*)}$')
     if takes_text then
       flush_text()
-      message = message .. ',"full_text":' .. cjson.encode(redis.call('GET', text) or '')
+      message = message .. ',"full_text":' .. cjson.encode(call('GET', text) or '')
     end
-    redis.call('PUBLISH', seed, message .. ',"id":"' .. id .. '"}')
+    call('PUBLISH', seed, message .. ',"id":"' .. id .. '"}')
   end
   return id
 end
 
 local function clear_text(at)
-  piece, text_is_new, length = {}, true, 0
+  pieces, piece_count, text_is_new, length = {}, 0, true, 0
   put('writer', nil)
   put('writer_task', nil)
   put('text_began', at)
@@ -93,10 +119,10 @@ end
 
 local function drop_fields(key, start) -- every field of a hash that begins with `start`
   local names = {}
-  for _, field in ipairs(redis.call('HKEYS', key)) do
+  for _, field in ipairs(call('HKEYS', key)) do
     if begins_with(field, start) then names[#names + 1] = field end
   end
-  for i = 1, #names, 1000 do redis.call('HDEL', key, unpack(names, i, math.min(i + 999, #names))) end
+  for i = 1, #names, 1000 do call('HDEL', key, unpack(names, i, math.min(i + 999, #names))) end
 end
 
 local function open(run, attempt, fresh)
@@ -109,9 +135,9 @@ local function open(run, attempt, fresh)
       past[#past + 1] = s.run
       put('past', table.concat(past, ' ', math.max(1, #past - 15)))
     end
-    drop_fields(meta, stage .. ':s:')
-    drop_fields(meta, stage .. ':t:')
-    drop_fields(leases, stage .. ':')
+    drop_fields(meta, own .. 's:')
+    drop_fields(meta, own .. 't:')
+    drop_fields(leases, own)
     fields = {}
     put('began', at)
     put('cancelled', nil)
@@ -120,8 +146,8 @@ local function open(run, attempt, fresh)
     fresh = true
   end
   if fresh then clear_text(at) end
-  fields[stage .. ':s:outcome'] = nil
-  redis.call('HDEL', meta, stage .. ':s:outcome')
+  fields[own .. 's:outcome'] = nil
+  call('HDEL', meta, own .. 's:outcome')
   put('run', run)
   put('attempt', whole(attempt))
   put('opened', at)
@@ -137,12 +163,12 @@ end
 
 local function stage_leases() -- producer -> beat, count
   local held, count = {}, 0
-  local all = redis.call('HGETALL', leases)
+  local all = call('HGETALL', leases)
   for i = 1, #all, 2 do
-    if begins_with(all[i], stage .. ':') then
+    if begins_with(all[i], own) then
       local run, beat = string.match(all[i + 1], '^(%S+) (%d+)$')
-      if run == s.run and #all[i] > #stage + 1 then
-        held[string.sub(all[i], #stage + 2)] = beat
+      if run == s.run and #all[i] > #own then
+        held[string.sub(all[i], #own + 1)] = beat
         count = count + 1
       end
     end
@@ -150,26 +176,29 @@ local function stage_leases() -- producer -> beat, count
   return held, count
 end
 
-local function set_lease(producer) redis.call('HSET', leases, stage .. ':' .. producer, s.run .. ' ' .. whole(now)) end
+local function lease(producer, at)
+  local is_new = call('HSET', leases, own .. producer, s.run .. ' ' .. at) == 1
+  if is_new then made[#made + 1] = leases end
+end
 
 local function wait_until(at) -- the run waits for its start, until `at`; watchers see it as the lease of nobody
   put('queued', at and whole(at) or nil)
   if at then
-    redis.call('HSET', leases, stage .. ':', s.run .. ' ' .. whole(at))
+    lease('', whole(at))
   else
-    redis.call('HDEL', leases, stage .. ':')
+    call('HDEL', leases, own)
   end
 end
 
 local function finish(at)
   put('ended', at)
-  put('ended_at', whole(now))
+  put('ended_at', now_text)
   put('queued', nil)
-  drop_fields(leases, stage .. ':') -- also those of the dead, whose run somebody else has ended
+  drop_fields(leases, own) -- also those of the dead, whose run somebody else has ended
 end
 
 local function fail(line)
-  fields[stage .. ':s:outcome'] = line
+  fields[own .. 's:outcome'] = line
   finish(add(line, false, false))
 end
 
@@ -177,20 +206,21 @@ local function save()
   flush_text()
   local set, drop = {}, {}
   if lines[1] then
-    put('length', whole(length))
-    if epoch and whole(epoch) ~= meta_epoch then set[#set + 1] = 'epoch'; set[#set + 1] = whole(epoch) end
-    if not string.find(' ' .. stages .. ' ', ' ' .. stage .. ' ', 1, true) then
+    set[1], set[2] = own .. 'length', length
+    if named ~= meta_epoch then set[#set + 1] = 'epoch'; set[#set + 1] = named end
+    if stages ~= stage and not string.find(' ' .. stages .. ' ', ' ' .. stage .. ' ', 1, true) then
       stages = stages == '' and stage or (stages .. ' ' .. stage)
       set[#set + 1] = 'stages'
       set[#set + 1] = stages
     end
   end
   for field in pairs(changed) do
-    if s[field] == nil then
-      drop[#drop + 1] = stage .. ':' .. field
+    local value = s[field]
+    if value == nil then
+      drop[#drop + 1] = own .. field
     else
-      set[#set + 1] = stage .. ':' .. field
-      set[#set + 1] = s[field]
+      set[#set + 1] = own .. field
+      set[#set + 1] = value
     end
   end
   for field, value in pairs(fields) do set[#set + 1] = field; set[#set + 1] = value end
@@ -201,15 +231,15 @@ local function save()
     set[#set + 1] = 'deadline'
     set[#set + 1] = whole(deadline)
   end
-  if drop[1] then redis.call('HDEL', meta, unpack(drop)) end
-  for i = 1, #set, 1000 do redis.call('HSET', meta, unpack(set, i, math.min(i + 999, #set))) end
-  local keys = {log, meta, leases, producers, text}
+  if drop[1] then call('HDEL', meta, unpack(drop)) end
+  for i = 1, #set, 1000 do call('HSET', meta, unpack(set, i, math.min(i + 999, #set))) end
   if refresh then
-    for name in string.gmatch(stages, '%S+') do keys[#keys + 1] = text_prefix .. name end
+    made = {log, meta, leases, producers, text}
+    for name in string.gmatch(stages, '%S+') do made[#made + 1] = text_prefix .. name end
   end
-  for _, key in ipairs(keys) do redis.call('PEXPIREAT', key, whole(deadline)) end
+  for _, key in ipairs(made) do call('PEXPIREAT', key, whole(deadline)) end
   if lines[1] then
-    redis.call('PUBLISH', feed, first_line .. ' ' .. stage .. '\n' .. table.concat(lines, '\n'))
+    call('PUBLISH', feed, first_line .. ' ' .. stage .. '\n' .. table.concat(lines, '\n'))
   end
 end
 
@@ -220,7 +250,7 @@ if command == 'publish' then
   local producer, first, run, task = ARGV[12], tonumber(ARGV[13]), ARGV[14], ARGV[15]
   local attempt, new_run, release, count = tonumber(ARGV[16]), ARGV[17], ARGV[19] == '1', tonumber(ARGV[20])
   local ack_epoch, ack_n = split(ARGV[18])
-  local known = redis.call('HGET', producers, producer)
+  local known = call('HGET', producers, producer)
   local known_sequence, known_run = 0, ''
   if known then
     local a, b = string.match(known, '^(%d+) (%S*) %d+$')
@@ -232,10 +262,11 @@ if command == 'publish' then
   local applied, refused, foreign, superseded, need = skip, 0, false, false, ''
 
   local function apply()
+    local given = ARGV
     if not run and in_progress() then run = s.run end
     for i = skip, count - 1 do
       local at = 21 + i * 5
-      local kind, argument, units, content, line = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+      local kind, argument, units, content, line = given[at], given[at + 1], given[at + 2], given[at + 3], given[at + 4]
       local is_end = kind == 'e' or kind == 'd'
       local opens = kind == 'o' or (kind == 't' and argument == '0')
       if not in_progress() and ((opens and (not run or s.ender == producer)) or (is_end and not run)) then
@@ -258,7 +289,8 @@ if command == 'publish' then
           return
         end
         if accepted then
-          piece[#piece + 1] = content
+          piece_count = piece_count + 1
+          pieces[piece_count] = content
           length = length + tonumber(units)
           add(line, with_text, false)
         end
@@ -276,7 +308,7 @@ if command == 'publish' then
       if not accepted then
         refused = refused + 1
       elseif kind ~= 't' and argument ~= '' then
-        fields[stage .. ':s:' .. argument] = line
+        fields[own .. 's:' .. argument] = line
       end
       applied = applied + 1
     end
@@ -289,15 +321,18 @@ if command == 'publish' then
       and (not epoch or ack_epoch > epoch or (ack_epoch == epoch and (ack_n > n or missing)))
     if ahead then epoch, n = math.max(now, (epoch or 0) + 1, ack_epoch + 1), -1 end
     local lost = ack_epoch ~= nil and (ahead or ack_epoch ~= epoch)
+    if lost and brief then return true end
     if run then
-      local opened_epoch = split(s.opened)
-      local is_past = string.find(' ' .. (s.past or '') .. ' ', ' ' .. run .. ' ', 1, true)
-      -- Of two runs whose producers both restore, the later one was acknowledged farther in the life that is lost.
-      local restored_epoch, restored_n = split(s.restored)
-      local came_first = s.run ~= run and restored_epoch and ack_epoch
-        and (restored_epoch < ack_epoch or (restored_epoch == ack_epoch and restored_n < ack_n))
-      local stale = s.run == nil or (lost and not is_past and (opened_epoch ~= epoch or came_first))
-      local given = task ~= '' and not stale and redis.call('HGET', meta, stage .. ':t:' .. task) or nil
+      local stale = not s.run
+      if lost and s.run and not string.find(' ' .. (s.past or '') .. ' ', ' ' .. run .. ' ', 1, true) then
+        -- Of two runs whose producers both restore, the later one was acknowledged farther in the life that is lost.
+        local opened_epoch = split(s.opened)
+        local restored_epoch, restored_n = split(s.restored)
+        local came_first = s.run ~= run and restored_epoch
+          and (restored_epoch < ack_epoch or (restored_epoch == ack_epoch and restored_n < ack_n))
+        stale = opened_epoch ~= epoch or came_first
+      end
+      local given = task ~= '' and not stale and call('HGET', meta, own .. 't:' .. task) or nil
       local number, nonce
       if given then number, nonce = string.match(given, '^(%d+) (.*)$') end
       number = tonumber(number)
@@ -309,11 +344,11 @@ if command == 'publish' then
       local overtakes = lost and number and number < attempt -- an older attempt came back first
       if stale or overtakes or (lost and task ~= '' and not number) then
         if stale or overtakes then
-          drop_fields(leases, stage .. ':')
+          drop_fields(leases, own)
           open(run, math.max(attempt, 1), stale or s.writer_task == task or run == task)
           put('restored', ARGV[18])
         end
-        if task ~= '' then fields[stage .. ':t:' .. task] = whole(attempt) .. ' -' end
+        if task ~= '' then fields[own .. 't:' .. task] = whole(attempt) .. ' -' end
         lost = true
       end
       if lost then
@@ -325,22 +360,24 @@ if command == 'publish' then
     apply()
   end
 
-  decide()
+  if decide() then return {'lines'} end
   local sequence = math.max(first + applied - 1, known_sequence)
   if not known then -- forget some producers that were not heard of for a time to live
-    local sample = redis.call('HRANDFIELD', producers, 4, 'WITHVALUES') or {}
+    local sample = call('HRANDFIELD', producers, 4, 'WITHVALUES') or {}
     for i = 1, #sample, 2 do
       local seen = tonumber(string.match(sample[i + 1], '(%d+)$'))
-      if seen < now - ttl * 1000 then redis.call('HDEL', producers, sample[i]) end
+      if seen < now - ttl * 1000 then call('HDEL', producers, sample[i]) end
     end
   end
-  redis.call('HSET', producers, producer, whole(sequence) .. ' ' .. (run or '') .. ' ' .. whole(now))
+  if call('HSET', producers, producer, sequence .. ' ' .. (run or '') .. ' ' .. now_text) == 1 then
+    made[#made + 1] = producers
+  end
   if run and run == s.run and not superseded then
     if in_progress() and not release then
-      set_lease(producer)
+      lease(producer, now_text)
       if s.queued then wait_until(nil) end
     else
-      redis.call('HDEL', leases, stage .. ':' .. producer)
+      call('HDEL', leases, own .. producer)
       local _, left = stage_leases()
       if left == 0 and in_progress() then
         if s.cancelled then
@@ -367,14 +404,14 @@ if command == 'open' then
     if not is_known then
       open(run, 0, true)
       add(queued, false, false)
-      fields[stage .. ':s:status'] = queued
+      fields[own .. 's:status'] = queued
       wait_until(now + queue_deadline)
       save()
     end
     return {'opened', tonumber(s.attempt), position(), s.cancelled and 1 or 0}
   end
   if is_known and s.cancelled then return {'opened', tonumber(s.attempt), position(), 1} end
-  local given = is_known and redis.call('HGET', meta, stage .. ':t:' .. task)
+  local given = is_known and call('HGET', meta, own .. 't:' .. task)
   local attempt, given_nonce = 0, nil
   if given then
     local a, b = string.match(given, '^(%d+) (.*)$')
@@ -384,13 +421,13 @@ if command == 'open' then
     attempt = attempt + 1
     if not is_known or attempt > 1 or s.dead then
       -- The fenced attempt may have died with its lease; who lives renews within a second.
-      drop_fields(leases, stage .. ':')
+      drop_fields(leases, own)
       open(run, attempt, not is_known or s.writer_task == task or run == task)
     end
     put('attempt', whole(math.max(tonumber(s.attempt), attempt)))
-    fields[stage .. ':t:' .. task] = whole(attempt) .. ' ' .. nonce
+    fields[own .. 't:' .. task] = whole(attempt) .. ' ' .. nonce
   end
-  if in_progress() then set_lease(producer) end
+  if in_progress() then lease(producer, now_text) end
   if s.queued then wait_until(nil) end
   save()
   return {'opened', attempt, position(), 0}

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -16,8 +17,9 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from stagecast.domain.errors import BusUnavailable, NotConfigured
 
@@ -95,13 +97,22 @@ class Link:
 
     async def ledger(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """The answer of ledger.lua. Raises BusUnavailable."""
-        await self._check_version()
-        return await translated(self._ledger(keys=keys, args=arguments))
+        if not self._checked:
+            await self._check_version()
+        return await translated(self._called(self._ledger, keys, arguments))
 
     async def snapshot(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """The answer of snapshot.lua. Raises BusUnavailable."""
-        await self._check_version()
-        return await translated(self._snapshot(keys=keys, args=arguments))
+        if not self._checked:
+            await self._check_version()
+        return await translated(self._called(self._snapshot, keys, arguments))
+
+    async def _called(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        pool = self._client.connection_pool
+        if isinstance(pool, PackingPool):
+            with suppress(NoScriptError):  # redis-py's way, which loads the script
+                return await pool.ask("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        return await script(keys=keys, args=arguments)
 
     async def log_after(self, log: str, after: str, count: int) -> tuple[list[Any], bytes | None]:
         """Up to `count` entries after the id `after`, and the log's last id, as of one moment."""
@@ -132,8 +143,6 @@ class Link:
         await self._client.connection_pool.disconnect()
 
     async def _check_version(self) -> None:
-        if self._checked:
-            return
         try:
             information = await translated(self._client.info("server"))
         except BusUnavailable as error:
