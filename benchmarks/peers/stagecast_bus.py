@@ -19,13 +19,13 @@ MANY = 300
 class Publishers:
     """`RedisStreamPublisher` as a Celery task uses it."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, linger: float | None = None) -> None:
+        self._url, self._linger = url, linger
         self._publishers: dict[str, RedisStreamPublisher] = {}
 
     def publish(self, topic: str, content: str) -> None:
         if (publisher := self._publishers.get(topic)) is None:
-            publisher = self._publishers[topic] = RedisStreamPublisher(topic, "s", bus=self._url)
+            publisher = self._publishers[topic] = RedisStreamPublisher(topic, "s", bus=self._url, linger=self._linger)
         publisher.publish_token(content)
 
     def flush(self) -> None:
@@ -59,14 +59,20 @@ class Batches:
 
 
 class Source:
-    """One of the two, by the number of projects."""
+    """Batches where there are very many projects, else publishers.
+
+    Where delays are measured (each token has the clock) publishers do not linger: it is the server that is measured
+    then, with a write for each token. Where bytes are, they are as they come.
+    """
 
     def __init__(self, url: str) -> None:
-        publishers, batches = Publishers(url), Batches(url)
-        self._few, self._many = Paced(publishers.publish, publishers.flush), Paced(batches.publish)
+        publishers, quick, batches = Publishers(url), Publishers(url, linger=0), Batches(url)
+        self._quick, self._few = Paced(quick.publish, quick.flush), Paced(publishers.publish, publishers.flush)
+        self._many = Paced(batches.publish)
 
     def tokens(self, order: Order) -> None:
-        (self._many if len(order.topics) > MANY else self._few).tokens(order)
+        source = self._few if order.content else self._quick
+        (self._many if len(order.topics) > MANY else source).tokens(order)
 
 
 def open_source(place: Place) -> Source:

@@ -12,7 +12,7 @@ import pytest
 
 from stagecast.adapters.codec import JsonCodec
 from stagecast.adapters.redis.bus import open_redis_bus
-from stagecast.adapters.redis.subscription import LIVE, RedisSubscription
+from stagecast.adapters.transport.subscription import LIVE, LogSubscription
 from stagecast.domain.bus import BusLimits, Delivery, Published, Snapshot
 from stagecast.domain.events import ProgressReported
 from stagecast.domain.positions import Position
@@ -30,7 +30,7 @@ News = tuple[Position, str, list[bytes]]
 class Scene:
     """A subscription whose news are held back; the test hands them on, or does not."""
 
-    def __init__(self, subscription: RedisSubscription, publish: Callable[[int], object]) -> None:
+    def __init__(self, subscription: LogSubscription, publish: Callable[[int], object]) -> None:
         self.subscription = subscription
         self.publish = publish
         self.news: asyncio.Queue[News] = asyncio.Queue()

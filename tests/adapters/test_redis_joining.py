@@ -53,7 +53,7 @@ async def test_a_project_leaves_while_the_connection_is_closed(bus: RedisBus, mo
     async with bus.subscribe(Topic("stays")):
         subscription: Any = bus.subscribe(Topic("leaves"))
         await subscription.__aenter__()
-        connection = bus._local().feed._connection
+        connection = bus._loops.here().feed._connection
         assert connection is not None
         write = connection.connection._send_packed_command
 

@@ -27,7 +27,7 @@ def test_a_torn_connection_costs_nothing(
         bus = open_redis_bus(any_redis.url, JsonCodec(), BusLimits())
         topic = Topic(uuid4().hex, "rewrite")
         assert await bus.cancel(topic, "none") is False
-        (connection,) = bus._local().link._client.connection_pool._available_connections
+        (connection,) = bus._loops.here().link._client.connection_pool._available_connections
         assert connection._writer is not None
         connection._writer.transport.abort()
         for _ in range(iterations):

@@ -22,7 +22,7 @@ def census(app: Starlette, server: Server) -> dict[str, int]:
     """How many of everything the process holds that viewers could leave behind; memory in bytes."""
     gc.collect()
     hub: Any = app.state.edge.hub()
-    local = hub.bus._local()
+    local = hub.bus._loops.here()
     feed = local.feed
     resident = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert resident is not None

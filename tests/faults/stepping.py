@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from stagecast.adapters.memory import MemoryBus
-from stagecast.adapters.redis.subscription import Entry, RedisSubscription
+from stagecast.adapters.transport.store import Entry
+from stagecast.adapters.transport.subscription import LogSubscription
 from stagecast.domain.bus import (
     Batch,
     BusLimits,
@@ -99,7 +100,7 @@ class FedBus(SteppingBus):
         self.memory = bus
         self._losing = losing
         self._sent = 0
-        self._members: dict[RedisSubscription, None] = {}
+        self._members: dict[LogSubscription, None] = {}
         self._news: deque[tuple[Position, str, list[bytes]]] = deque()
         self._has_news = asyncio.Event()
         self._tasks = [asyncio.create_task(work) for work in (self._feed(), self._look_out())]
@@ -121,8 +122,8 @@ class FedBus(SteppingBus):
         return receipt
 
     @asynccontextmanager
-    async def subscribe(self, topic: Topic, after: Position | None = None) -> AsyncIterator[RedisSubscription]:
-        subscription = RedisSubscription(topic, self, CODEC.decode)
+    async def subscribe(self, topic: Topic, after: Position | None = None) -> AsyncIterator[LogSubscription]:
+        subscription = LogSubscription(topic, self, CODEC.decode)
         await step()
         self._members[subscription] = None
         subscription.suspect()

@@ -1,20 +1,19 @@
 """MessageBus on one Redis: batches into the script, subscriptions out of the feed and the log."""
 
-import asyncio
-import ctypes
-import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
-from attrs import define
+from attrs import Factory, define
 from redis.asyncio.connection import parse_url
 
+from stagecast.adapters.transport.per_loop import PerLoop
+from stagecast.adapters.transport.store import Entry
+from stagecast.adapters.transport.subscription import LogSubscription
 from stagecast.domain.bus import Batch, BusLimits, Capabilities, EventCodec, Opened, Opening, Receipt, Snapshot
-from stagecast.domain.errors import BusUnavailable, EventTooLarge, NotConfigured, RunSuperseded
+from stagecast.domain.errors import EventTooLarge, NotConfigured, RunSuperseded
 from stagecast.domain.events import (
     Event,
     FailureReason,
@@ -39,7 +38,6 @@ from .link import DEFAULTS, Argument, Connect, Link, connect_to
 from .sentinel import is_sentinel_url
 from .settings import NO_CHANNEL, ConnectionSettings, SeedChannels
 from .state import Keys, position_of, snapshot_of
-from .subscription import Entry, RedisSubscription
 
 SEED_CHANNELS = SeedChannels()
 _TURNS = frozenset({"o", "e", "d"})
@@ -53,9 +51,7 @@ class _Local:
     bus: "RedisBus"
     link: Link
     feed: Feed
-    subscriptions: set[RedisSubscription]
-    guard: AsyncGenerator[None, None] | None = None
-    """Closes it together with the loop."""
+    subscriptions: set[LogSubscription] = Factory(set)
 
     async def page(self, project: str, after: Position | None, count: int) -> tuple[list[Entry], Position | None]:
         found, last = await self.link.log_after(Keys(project).log, str(after) if after else "0-0", count)
@@ -70,6 +66,13 @@ class _Local:
 
     def live_stages(self, project: str) -> frozenset[str]:
         return self.feed.liveness.get(project, frozenset())
+
+    async def aclose(self) -> None:
+        """End every subscription and free the connections."""
+        for subscription in list(self.subscriptions):
+            subscription.close()
+        await self.feed.aclose()
+        await self.link.aclose()
 
 
 class RedisBus:
@@ -102,9 +105,7 @@ class RedisBus:
             int(limits.time_to_live * 1000),
             int(limits.queue_deadline * MICROSECOND),
         ]
-        self._locals: WeakKeyDictionary[asyncio.AbstractEventLoop, _Local] = WeakKeyDictionary()
-        self._closed = False
-        _buses.add(self)
+        self._loops = PerLoop(self._local)
 
     async def open_run(self, opening: Opening) -> Opened:
         queued = b"" if opening.queued is None else self.codec.encode(opening.queued)
@@ -153,9 +154,9 @@ class RedisBus:
         return bool(await self._ledger("cancel", topic, [run]))
 
     @asynccontextmanager
-    async def subscribe(self, topic: Topic, after: Position | None = None) -> AsyncIterator[RedisSubscription]:
-        local = self._local()
-        subscription = RedisSubscription(topic, local, self.codec.decode)
+    async def subscribe(self, topic: Topic, after: Position | None = None) -> AsyncIterator[LogSubscription]:
+        local = self._loops.here()
+        subscription = LogSubscription(topic, local, self.codec.decode)
         await local.feed.join(topic.project, subscription)
         try:
             local.subscriptions.add(subscription)
@@ -167,20 +168,13 @@ class RedisBus:
             await local.feed.leave(topic.project, subscription)
 
     async def aclose(self) -> None:
-        self._closed = True
-        here = asyncio.get_running_loop()
-        for loop, local in list(self._locals.items()):
-            if loop is here:
-                await _close(local)
-            elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(_close(local), loop)
-        self._locals.clear()
+        await self._loops.aclose()
 
     async def _ledger(
         self, command: str, topic: Topic, arguments: Sequence[Argument], *, with_lines: bool = True
     ) -> Any:
         """The script's answer. Few batches need the lines that it writes by itself: most go without."""
-        link, stage = self._local().link, topic.one_stage
+        link, stage = self._loops.here().link, topic.one_stage
         keys, seed, text_prefix = _names(topic.project, stage, self._seed.channel)
         lines: tuple[bytes, bytes] = (b"", b"")
         if with_lines:
@@ -230,52 +224,8 @@ class RedisBus:
             report_lapse((project, stage, run), beats)
 
     def _local(self) -> _Local:
-        """The running loop's connections."""
-        if self._closed:
-            raise BusUnavailable("the bus is closed")
-        loop = asyncio.get_running_loop()
-        local = self._locals.get(loop)
-        if local is None:
-            link = Link(self._connect, self._settings)
-            local = _Local(self, link, Feed(link, self.limits, self._lapse, self._clock), set())
-            self._locals[loop] = local
-            # Whoever runs one loop after another, as by asyncio.run, would leave connections behind with each of them.
-            local.guard = self._closed_with_the_loop(loop, local)
-            with suppress(StopIteration):
-                local.guard.__anext__().send(None)
-        return local
-
-    async def _closed_with_the_loop(self, loop: asyncio.AbstractEventLoop, local: _Local) -> AsyncGenerator[None, None]:
-        """Close `local` when the loop ends its asynchronous generators, which is the last thing that it does."""
-        try:
-            yield
-        finally:
-            self._locals.pop(loop, None)
-            for subscription in list(local.subscriptions):
-                subscription.close()
-            await local.feed.aclose()
-            await local.link.aclose()
-
-    def leave_to_parent(self) -> None:
-        """In a forked child: begin anew, and never touch what was inherited, not even to free it.
-
-        Closing an inherited transport would unregister its socket from the selector that the child shares with its
-        parent, and the parent would wait for ever. So the objects are given a reference that nobody gives back.
-        """
-        inherited = list(self._locals.items())
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
-        self._locals = WeakKeyDictionary()
-
-
-_buses: WeakSet[RedisBus] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for bus in list(_buses):
-        bus.leave_to_parent()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+        link = Link(self._connect, self._settings)
+        return _Local(self, link, Feed(link, self.limits, self._lapse, self._clock))
 
 
 @lru_cache(maxsize=256)
@@ -284,11 +234,6 @@ def _names(project: str, stage: str, seed: str) -> tuple[list[str], str, str]:
     keys = Keys(project)
     channel = seed.format(project_id=project, stage_name=stage) if seed != NO_CHANNEL else ""
     return keys.of_stage(stage), channel, keys.text_prefix
-
-
-async def _close(local: _Local) -> None:
-    assert local.guard is not None
-    await local.guard.aclose()
 
 
 def open_redis_bus(
