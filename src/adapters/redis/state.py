@@ -24,7 +24,7 @@ class Keys:
     """Pub/Sub knows no databases, so that of the feed is in its name."""
 
     def _key(self, name: str) -> str:
-        return f"stagecast:{SCHEMA}:{{{self.project.lower()}}}:{name}"
+        return f"stagecast:{SCHEMA}:{{{self.project}}}:{name}"
 
     @property
     def log(self) -> str:
