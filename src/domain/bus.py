@@ -30,6 +30,7 @@ Cancellation: every method may be cancelled by its caller at any await. A cancel
 sending the very same batch again is always safe.
 """
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, TypeAlias
@@ -74,6 +75,8 @@ class BusLimits:
     """Seconds without a renewal after which a producer counts as dead."""
     queue_deadline: float = field(default=3600.0, validator=_SECONDS)
     """Seconds that a queued run may wait for its start."""
+    events_per_second: float = field(default=math.inf, validator=validators.ge(1000))
+    """That one publisher sends, after a burst of as many; more wait with it. Not where the end of its run waits."""
 
 
 @frozen(kw_only=True)

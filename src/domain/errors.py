@@ -46,4 +46,8 @@ class Unauthenticated(StagecastError):
 
 
 class AccessDenied(StagecastError):
-    """Who asks is known, and may not see the project (403)."""
+    """Who asks is known, and may not do that with the project (403)."""
+
+
+class AccessUnavailable(StagecastError):
+    """Whether access is granted cannot be told now: nothing is granted, and asking later may succeed (503)."""

@@ -101,6 +101,8 @@ class Outbox:
         self._pending: deque[_Pending] = deque()
         self._returned: deque[list[Sending]] = deque()
         """Batches to be sent before what waits: again, or made already."""
+        self._end = 0
+        """How many events were accepted with the last end of a run."""
         self._is_over = True
         """Whether what was taken last leaves no run open: the next event may open one."""
         self._is_urgent = False
@@ -129,6 +131,11 @@ class Outbox:
         """Whether what waits is to be sent at once: no more of it will be gathered."""
         waiting = len(self._pending)
         return bool(self._returned) or waiting >= self.limits.batch_events or (self._is_urgent and waiting > 0)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the end of a run is not yet acknowledged."""
+        return self.settled < self._end
 
     @property
     def text(self) -> str:
@@ -162,7 +169,7 @@ class Outbox:
             self.accepted += 1
             self._is_urgent = self._is_urgent or _is_turn(event)
             if ends_run(event):
-                self._text_is_over = True
+                self._text_is_over, self._end = True, self.accepted
             elif self._text_is_over and opens_run(event):
                 self._begin_text()
             if len(self._pending) >= self.limits.pending_events:

@@ -28,6 +28,11 @@ RENEWAL = 0.75
 LONGEST_PAUSE = 2.0
 """Seconds, at the most, between two attempts to reach a bus that is away; a quarter of a lease where that is less."""
 
+BURST = 1.0
+"""Seconds' worth of events that may go at once where the bus bounds their rate."""
+LOOK = 0.05
+"""Seconds between two looks, while events wait for the rate, whether the run ends."""
+
 _Answer = TypeVar("_Answer")
 
 
@@ -71,6 +76,8 @@ class Producer:
         """Nobody need wake the delivering task: it is awake, and looks at the outbox before it sleeps, or woken."""
         self._next = 0.0
         """When, by the loop's clock, the next batch may go that is not due."""
+        self._paid_until = 0.0
+        """When, by the loop's clock, all that was sent would have gone at the bus's rate."""
         self._gathers = False
         """The last batch had to wait, so the next is expected to."""
         self._waiters: list[asyncio.Future[None]] = []
@@ -128,6 +135,7 @@ class Producer:
             while not (self._outbox.is_empty and self.closing):
                 is_silent = not await self._gathered()
                 if not self._outbox.is_empty:
+                    await self._pace()
                     self._set_next(self._loop.time(), self._outbox.limits.linger)
                     await self._deliver()
                 elif is_silent and self.run_id is not None and not self.superseded:
@@ -137,6 +145,18 @@ class Producer:
         finally:
             self._finished = True
             self._announce()
+
+    async def _pace(self) -> None:
+        """Wait until more may go (`BusLimits.events_per_second`); no longer than the end of a run takes to come.
+
+        A batch is at most half a second's worth, so signs of life need no care of their own.
+        """
+        assert self._loop is not None
+        while not (self.closing or self._outbox.has_end):
+            ahead = self._paid_until - BURST - self._loop.time()
+            if ahead <= 0:
+                return
+            await asyncio.sleep(min(ahead, LOOK))
 
     def _set_next(self, now: float, linger: float) -> None:
         # A timer is some late: counted from when it was due, the batches keep their rate, and delays do not add up.
@@ -212,9 +232,10 @@ class Producer:
 
     async def _deliver(self) -> None:
         """Send the next batch, or a sign of life where there is none; put in front of the next what is still due."""
-        batch = self._outbox.take()
+        batch, loop = self._outbox.take(), asyncio.get_running_loop()
+        self._paid_until = max(self._paid_until, loop.time()) + len(batch) / self._bus.limits.events_per_second
         if self._outbox.is_due:  # made while the bus is at this one
-            asyncio.get_running_loop().call_soon(self._outbox.prepare)
+            loop.call_soon(self._outbox.prepare)
         try:
             receipt = await self._send(tuple(sent.event for sent in batch))
         except StagecastError as error:

@@ -4,6 +4,7 @@
 leaves at once, and what a fast producer adds soon after gathers and goes together (`OutboxLimits.linger`).
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -99,7 +100,8 @@ class StagePublisher:
             for name, value in (headers or {}).items()
         }
         make_token = partial(TokenEmitted, project=topic.project, stage=topic.stage, headers=self._headers)
-        self._outbox = Outbox(make_token, clock, limits or OutboxLimits(), self._max_bytes)
+        carried = len(json.dumps(self._headers).encode())  # by each token
+        self._outbox = Outbox(make_token, clock, limits or OutboxLimits(), self._max_bytes - carried)
         self._producer = Producer(bus, topic, self._outbox, task)
         self._last_refusal = ""
 
@@ -192,7 +194,9 @@ class StagePublisher:
     def publish(self, message: Metadata) -> bool:
         """Publish a raw message; a `timestamp` is added. One of a known type counts as that event."""
         try:
-            plain = values.plain(message, "message")
+            text = dict.get(message, "full_text") if isinstance(message, dict) else None
+            spare = len(text) if isinstance(text, str) else 0  # a token's whole text is no part of the event
+            plain = values.plain(message, "message", self._max_bytes + spare)
             if not isinstance(plain, dict):
                 raise InvalidEvent("message is not a mapping")
             event = self._codec.parse(self.topic, plain, self._clock())
@@ -206,7 +210,7 @@ class StagePublisher:
     def _publish(self, kind: type[Event], **fields: Any) -> bool:
         try:
             for name, value in fields.items():
-                plain = values.plain(value, name)
+                plain = values.plain(value, name, self._max_bytes)
                 if plain is None and name == "retry_count" and kind is StageFailed:
                     plain = 0  # an end is an end, whatever its count
                 fields[name] = plain
@@ -219,7 +223,7 @@ class StagePublisher:
                 headers=self._headers,
                 **fields,
             )
-        except InvalidEvent as error:
+        except (InvalidEvent, EventTooLarge) as error:
             return self._refuse(error)
         return self._accept(event)
 

@@ -11,13 +11,16 @@ from .errors import InvalidTopic
 Id: TypeAlias = str | int | UUID
 
 # Separators and globs of Redis keys, hash tags, patterns and URL paths; white space and control
-# characters; lone surrogates, which no encoding can carry. `\s` is Unicode's white space.
-_FORBIDDEN = re.compile(r"[:/*?\[\]{}\\\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff\ud800-\udfff]")
+# characters, those of the direction of writing too; what no encoding can carry (lone surrogates), and what servers
+# put in the place of what they cannot decode (U+FFFD: %ff and %fe would be one id). `\s` is Unicode's white space.
+_FORBIDDEN = re.compile(
+    r"[:/*?\[\]{}\\\s\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffd\ud800-\udfff]"
+)
 _MAX_CHARACTERS = 128
 
 
 def identifier(value: Id, what: str = "id") -> str:
-    """`value` as a valid id: 1 to 128 characters, none of `: / * ? [ ] { } \\`, white space or control.
+    """`value` as a valid id: 1 to 128 characters, none of `: / * ? [ ] { } \\`, white space, control or U+FFFD.
 
     `.` and `..` are refused too: an HTTP client resolves them inside a path. int and UUID become text.
     Raises InvalidTopic, whose message names `what`.

@@ -12,7 +12,8 @@ The bus is `app.conf.stagecast_bus` (a URL or a bus), else the configured one (`
 * **Retry**, explicit or by `autoretry_for`: `retrying` with `retry_count`, before the retry is sent. Not an end.
 * **Failure** for good: `error`; reason `timeout` after a soft time limit, `cancelled` where the run was cancelled. A
   process that is killed or terminated is noticed by its lease; a hard time limit and a revocation are published by the
-  worker's main process.
+  worker's main process. Of an exception viewers are told, here and for a retry, what `celery.error_text` allows:
+  by default an id that stands in the log too (`stagecast.entrypoints.failures`).
 * **Success**: `done` with the published text, unless the task published `done` or `error` itself. A group's member only
   gives its lease back: it is for the chord's body, or who joins the group, to publish the end. Nor does a member's
   start set the progress back to 0.
@@ -35,7 +36,7 @@ from stagecast.domain.errors import NotConfigured, RunCancelled, RunSuperseded
 from stagecast.domain.ledger import LAPSE_MESSAGES
 from stagecast.domain.topics import Id, Topic
 
-from . import runs
+from . import failures, runs
 from .background import bus_of, drain
 from .publishers import RedisStreamPublisher
 
@@ -156,7 +157,7 @@ class StageTask(celery.Task[Any, Any]):
             return super().apply_async(args, kwargs, task_id, *more, **options)
         except Exception as error:
             if is_announced:
-                text = f"The task could not be sent: {error}"
+                text = failures.told("The task could not be sent", error, topic)
                 runs.end(self._bus(), topic, run, text, "exception", wait=runs.PATIENCE)
             raise
 

@@ -1,6 +1,7 @@
 """The command line: arguments to use cases. Each command adds its own arguments and returns the exit code."""
 
 import argparse
+import ipaddress
 import logging
 import os
 import sys
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name; its exit code."""
     options = _parser().parse_args(arguments)
     if os.environ.get(configuration.DJANGO_VARIABLE):
-        sys.path.insert(0, os.getcwd())  # where Django's settings are, as for manage.py
+        _import_from_here()  # where Django's settings are, as for manage.py
     command: Command = options.command
     try:
         return command(options)
@@ -61,6 +62,18 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--allow-public",
         action="store_true",
         help="listen on other addresses than loopback although no access policy protects the streams",
+    )
+    parser.add_argument(
+        "--open-routes",
+        action="store_true",
+        help="leave the routes without stream/ open to everybody although there is an access policy",
+    )
+    parser.add_argument(
+        "--forwarded-allow-ips",
+        type=_proxies,
+        metavar="IPS",
+        help="the proxies whose X-Forwarded-For names the client, addresses and networks with commas between; "
+        "* for all who connect (default: FORWARDED_ALLOW_IPS, else loopback)",
     )
     parser.set_defaults(command=_serve)
 
@@ -120,6 +133,16 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _proxies(text: str) -> str:
+    """What uvicorn would take for a name, and never find."""
+    try:
+        for one in text.split(",") if text != "*" else ():
+            ipaddress.ip_network(one.strip())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _variables() -> str:
     return ", ".join([configuration.variable_of("bus"), *configuration.SEED_VARIABLES])
 
@@ -129,17 +152,23 @@ def _serve(options: argparse.Namespace) -> int:
 
     url = options.bus or configuration.bus_url()
     bus = wiring.open_bus(url)
+    if configuration.current().access.policy:
+        _import_from_here()
     policy = sse.configured_policy()
     if not (options.allow_public or policy or sse.is_loopback(options.host)):
+        secret, own = configuration.variable_of("jwt.secret"), configuration.variable_of("access.policy")
         return _refuse(
             f"{options.host} can be reached from other machines, and no access policy protects the streams: "
-            f"set {configuration.variable_of('jwt.secret')}, or allow it with --allow-public"
+            f"set {secret}, another key or {own}, or allow it with --allow-public"
         )
+    app = sse.create_app(
+        url, policy, open_routes=options.open_routes or None, allow_public=options.allow_public or None
+    )
     if not bus.capabilities.processes:
         print(f"stagecast: {url} reaches this process only: no other one can publish to it", file=sys.stderr)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    app = sse.create_app(url, policy, allow_public=options.allow_public or None)
-    sse.Server(app, options.host, options.port, started=_say_where).run()
+    trusted = options.forwarded_allow_ips
+    sse.Server(app, options.host, options.port, started=_say_where, forwarded_allow_ips=trusted).run()
     return 0
 
 
@@ -165,6 +194,12 @@ def _doctor(options: argparse.Namespace) -> int:
     from stagecast.entrypoints.commands import doctor
 
     return doctor.main(options)
+
+
+def _import_from_here() -> None:
+    """As a program that is started by `python` does; a console script looks beside itself."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _say_where(url: str) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeAlias
 
-from attrs import field, fields, frozen, has
+from attrs import field, fields, frozen, has, validators
 
 from stagecast.adapters.redis.settings import ConnectionSettings, SeedChannels
 from stagecast.domain.bus import BusLimits
@@ -33,12 +33,53 @@ _Found: TypeAlias = Iterator[tuple[str, str, object]]
 """What a place has: the path of a setting (`bus`, `limits.log_length`), its name there, its value."""
 
 
+def _set(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(texts)
+
+
+@frozen(kw_only=True)
+class AccessSettings:
+    """Who may follow, beside what a token says. Without a policy, this one's or that of `jwt`, nothing is protected."""
+
+    policy: str = ""
+    """The team's own policy, `package.module:name`: a function, or a class with `authorize`."""
+    open_routes: bool = False
+    """Whether the routes without `stream/` stay open, to everybody, although there is a policy."""
+    ticket_secret: str = field(default="", repr=False)
+    """Signs the tickets, 32 bytes or more. Without one their key is derived from `jwt.secret`."""
+    ticket_seconds: float = field(default=30.0, validator=(validators.gt(0), validators.le(300)))
+    """Seconds that a ticket may be used, once."""
+
+
 @frozen(kw_only=True)
 class JwtSettings:
-    """The access policy that a bearer token must satisfy."""
+    """The access policy that a bearer token must satisfy. `stagecast.adapters.jwt` says what fits together."""
 
     secret: str = field(default="", repr=False)
-    """Signs the tokens (HS256), 32 bytes or more. Without one no policy protects the streams."""
+    """Signs the tokens (HS256), 32 bytes or more."""
+    former_secrets: frozenset[str] = field(factory=frozenset, converter=_set, repr=False)
+    """Secrets whose tokens are still taken."""
+    public_key: str = ""
+    """Verifies the tokens that somebody else signs: PEM, or the path of a file with it."""
+    jwks: str = ""
+    """The same for a set of keys, which change: its https URL, or the path of a file."""
+    algorithms: frozenset[str] = field(default=frozenset({"HS256"}), converter=_set)
+    """How tokens are signed: HS256, HS384, HS512 with secrets, else RS256, PS256, ES256, EdDSA and their like."""
+    issuer: str = ""
+    """Whose tokens are taken alone (`iss`)."""
+    audience: str = ""
+    """For whom a token has to be (`aud`)."""
+    leeway: float = field(default=0.0, validator=(validators.ge(0), validators.le(300)))
+    """Seconds that clocks may differ."""
+
+
+@frozen(kw_only=True)
+class CelerySettings:
+    """What tasks of the base class `StageTask`, and blocks of `stage_run`, publish."""
+
+    error_text: str = field(default="safe", validator=validators.in_(("safe", "type", "full")))
+    """What viewers are told of an exception: `safe` an id that the log has too, `type` its type besides, `full` its
+    own text, which may name hosts, paths and secrets. What `publish_error` is given is shown as it is."""
 
 
 @frozen(kw_only=True)
@@ -54,7 +95,9 @@ class Configuration:
     seed: SeedChannels = field(factory=SeedChannels)
     sse: EdgeSettings = field(factory=EdgeSettings)
     cors: CorsSettings = field(factory=CorsSettings)
+    access: AccessSettings = field(factory=AccessSettings)
     jwt: JwtSettings = field(factory=JwtSettings)
+    celery: CelerySettings = field(factory=CelerySettings)
 
 
 def _types() -> Iterator[tuple[str, Any]]:
@@ -70,7 +113,7 @@ TYPES: dict[str, Any] = dict(_types())
 """The type of each setting, by its path."""
 _SECTIONS: dict[str, Any] = {one.name: one.type for one in fields(Configuration) if has(one.type or object)}
 
-_SECRETS = {"bus", "jwt.secret"}
+_SECRETS = {"bus", "jwt.secret", "jwt.former_secrets", "jwt.public_key", "access.ticket_secret"}
 """A URL can have a password."""
 
 _given: Mapping[str, Any] = {}

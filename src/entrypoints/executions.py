@@ -20,7 +20,7 @@ from stagecast.domain.ledger import LAPSE_MESSAGES
 from stagecast.domain.producing import TaskRun
 from stagecast.domain.topics import Id
 
-from . import runs
+from . import failures, runs
 from .publishers import RedisStreamPublisher
 
 OPENING_SECONDS = 2.0
@@ -126,11 +126,12 @@ def _failed(execution: Execution, error: BaseException) -> None:
         case Reject() if error.requeue:  # type: ignore[attr-defined]
             return  # it will be delivered again
     reason: FailureReason = "exception"
-    text = str(error) or type(error).__name__
     if publisher.cancelled or isinstance(error, RunCancelled):
         reason, text = "cancelled", LAPSE_MESSAGES["cancelled"]
     elif isinstance(error, SoftTimeLimitExceeded):
         reason, text = "timeout", TIMEOUT_MESSAGE
+    else:
+        text = failures.told("The task failed", error, _where(publisher))
     publisher.publish_error(text, execution.retries, reason=reason)
 
 
@@ -140,7 +141,13 @@ def announce_retry(execution: Execution, error: BaseException | None) -> None:
     if execution.is_retried or publisher.has_ended:
         return  # after an `error` of the task's own it would begin another run
     execution.is_retried = True
-    message = None if error is None else str(error) or type(error).__name__
+    message = None
+    if error is not None:
+        message = failures.told("The task is tried again", error, _where(publisher), final=False)
     with suppress(StagecastError):
         publisher.publish_stage_update("retrying", message=message, retry_count=execution.retries + 1)
         publisher.flush(runs.PATIENCE)
+
+
+def _where(publisher: RedisStreamPublisher) -> str:
+    return f"{publisher.project_id}/{publisher.stage_name}: run {publisher.run_id}"

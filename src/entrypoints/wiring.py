@@ -2,12 +2,14 @@
 
 import os
 import threading
-from collections.abc import Callable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from stagecast.adapters.codec import JsonCodec
+from stagecast.domain.access import UsedTickets
 from stagecast.domain.bus import BusLimits, EventCodec, MessageBus
 from stagecast.domain.errors import NotConfigured
 
@@ -35,6 +37,12 @@ def _open_redis(url: str, codec: EventCodec, limits: BusLimits) -> MessageBus:
     return open_redis_bus(url, codec, limits, configured.redis, configured.seed)
 
 
+def _open_nats(url: str, codec: EventCodec, limits: BusLimits) -> MessageBus:
+    from stagecast.adapters.nats.bus import open_nats_bus
+
+    return open_nats_bus(url, codec, limits)
+
+
 _BUILDERS: dict[str, Builder] = {
     "memory": _open_memory,
     "redis": _open_redis,
@@ -42,8 +50,11 @@ _BUILDERS: dict[str, Builder] = {
     "unix": _open_redis,
     "redis+sentinel": _open_redis,
     "rediss+sentinel": _open_redis,
+    "nats": _open_nats,
+    "nats+tls": _open_nats,
 }
-_EXTRAS = dict.fromkeys((scheme for scheme, builder in _BUILDERS.items() if builder is _open_redis), "redis")
+_EXTRAS = {_open_redis: "redis", _open_nats: "nats"}
+"""What to install for a builder."""
 
 _ADVICE = {
     "sentinel": "this URL, Celery's, does not name the master: "
@@ -51,6 +62,9 @@ _ADVICE = {
     "redis+cluster": "Redis Cluster is not supported: name one Redis, or Sentinels by redis+sentinel://",
 }
 """For schemes that others have."""
+
+IN_PROCESS = "memory://"
+"""The URL for what need not be seen by other processes."""
 
 _shared: dict[tuple[int, str], MessageBus] = {}
 _shared_lock = threading.Lock()
@@ -70,7 +84,7 @@ def open_bus(url: str, limits: BusLimits | None = None) -> MessageBus:
     try:
         return _builder(scheme)(url, CODEC, limits or configuration.current().limits)
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(scheme)
+        extra = _EXTRAS.get(_BUILDERS.get(scheme, _open_memory))
         advice = f"pip install 'stagecast[{extra}]'" if extra else f"install {error.name}"
         raise NotConfigured(f"a {scheme}:// bus needs the package {error.name}: {advice}") from error
 
@@ -83,6 +97,42 @@ def shared_bus(url: str | None = None) -> MessageBus:
         if key not in _shared:
             _shared[key] = open_bus(url)
         return _shared[key]
+
+
+@contextmanager
+def standing_in(bus: MessageBus) -> Iterator[None]:
+    """For tests: let `bus` be the process's shared one for `IN_PROCESS` in the block."""
+    key = (os.getpid(), IN_PROCESS)
+    with _shared_lock:
+        before = _shared.get(key)
+        _shared[key] = bus
+    try:
+        yield
+    finally:
+        with _shared_lock:
+            del _shared[key]
+            if before is not None:
+                _shared[key] = before
+
+
+def open_used_tickets(url: str) -> UsedTickets:
+    """What remembers used tickets for all processes that serve the bus at `url`; it connects at its first use.
+
+    Raises NotConfigured for a bus where nothing does.
+    """
+    builder = _BUILDERS.get(urlsplit(url).scheme)
+    if builder is _open_memory:
+        from stagecast.adapters.tickets import MemoryUsedTickets
+
+        return MemoryUsedTickets()
+    if builder is _open_redis:
+        from stagecast.adapters.redis.tickets import open_used_tickets
+
+        return open_used_tickets(url, configuration.current().redis)
+    raise NotConfigured(
+        "nothing remembers used tickets for this bus: give create_app(used_tickets=...), a "
+        "stagecast.domain.access.UsedTickets"
+    )
 
 
 def checked(bus: MessageBus) -> MessageBus:
@@ -102,14 +152,38 @@ def _no_bus(given: object) -> NotConfigured:
 def _builder(scheme: str) -> Builder:
     if scheme in _BUILDERS:
         return _BUILDERS[scheme]
-    found = {point.name: point for point in entry_points(group=TRANSPORTS)}
-    if scheme in found:
-        third_party: Builder = found[scheme].load()
-        return third_party
+    points = entry_points(group=TRANSPORTS)
+    if offered := [point for point in points if point.name == scheme]:
+        return _third_party(scheme, offered)
     if scheme in _ADVICE:
         raise NotConfigured(f"no transport for {scheme}://: {_ADVICE[scheme]}")
-    known = ", ".join(f"{one}://" for one in sorted({*_BUILDERS, *found}))
-    raise NotConfigured(f"no transport for {scheme or 'a URL without a scheme'}://; there are {known}")
+    known = {one: _EXTRAS.get(builder) for one, builder in _BUILDERS.items()} | {point.name: None for point in points}
+    listed = ", ".join(f"{one}://" + (f" (stagecast[{extra}])" if extra else "") for one, extra in sorted(known.items()))
+    raise NotConfigured(
+        f"no transport for {scheme or 'a URL without a scheme'}://; there are {listed}; a package that is not "
+        f"installed here may bring another, by the entry-point group {TRANSPORTS}"
+    )
+
+
+def _third_party(scheme: str, offered: list[EntryPoint]) -> Builder:
+    """What the entry points for `scheme` name. Raises NotConfigured, and says which distribution is to blame."""
+    origins = [f"{point.value} of {point.dist.name} {point.dist.version}" for point in offered if point.dist]
+    if len(offered) > 1:
+        raise NotConfigured(f"{scheme}:// is offered more than once, uninstall all but one: {', '.join(origins)}")
+    origin = next(iter(origins), offered[0].value)
+    try:
+        builder: object = offered[0].load()
+    except ModuleNotFoundError as error:
+        raise NotConfigured(
+            f"a {scheme}:// bus needs the package {error.name}: install {error.name}; the transport is {origin}"
+        ) from error
+    except Exception as error:
+        raise NotConfigured(
+            f"the transport for {scheme}://, {origin}, cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(builder):
+        raise NotConfigured(f"the transport for {scheme}://, {origin}, is no function that opens a bus")
+    return builder
 
 
 def _after_fork() -> None:

@@ -5,7 +5,7 @@ import ipaddress
 import httpx
 import pytest
 
-from stagecast.entrypoints.sse.access import is_public
+from stagecast.entrypoints.sse.locality import is_public
 from tests.asgi_servers.launching import COMMANDS, server_of
 from tests.servers import RedisServer
 

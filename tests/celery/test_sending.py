@@ -32,7 +32,7 @@ def test_message_that_cannot_be_sent_is_an_error(eager: Eager, project: str, mon
             eager.tasks.rewrite.delay(project, ["a"])
         messages = list(subscriber.listen(5))
     assert told(messages) == ["queued", "error"]
-    assert "no broker" in str(messages[-1]["error"])
+    assert str(messages[-1]["error"]).startswith("The task could not be sent (error ")
 
 
 def test_dead_bus_changes_no_result(

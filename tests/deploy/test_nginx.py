@@ -65,6 +65,20 @@ async def test_tokens_arrive_one_by_one(nginx: Nginx, bus: MemoryBus, project: s
         assert [message["type"] for message in await stream.rest()] == ["done", "stream_end"]
 
 
+async def test_without_a_policy_other_machines_are_refused(
+    edge: Served, client: httpx.AsyncClient, project: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Behind nginx all connections come from loopback: its word for whom it asks decides; this machine is served."""
+    elsewhere = {"X-Forwarded-For $remote_addr;": "X-Forwarded-For 203.0.113.7;"}
+    with running_nginx(tmp_path_factory.mktemp("nginx") / "elsewhere", [edge.port], elsewhere) as nginx:
+        async with client_of(nginx) as another:
+            answer = await another.get(stage_path(project))
+            assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
+            assert "for another machine" in answer.json()["detail"]
+    async with reading(client, stage_path(project)) as stream:
+        assert (await stream.next())["type"] == "connected"
+
+
 async def test_an_nginx_that_buffers_is_told_not_to(
     edge: Served, bus: MemoryBus, project: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -44,9 +44,10 @@ async def test_a_task_streams_through_all_pieces(tmp_path: Path) -> None:
         ):
             try:
                 async with httpx.AsyncClient(http2=True, verify=nginx.trusting(), base_url=nginx.url) as client:
-                    assert (await client.get(stage_path("123"))).status_code == 401
+                    path = stage_path("123") + "stream/"
+                    assert (await client.get(path)).status_code == 401
                     credentials = {"Authorization": f"Bearer {token}"}
-                    async with reading(client, stage_path("123"), credentials) as stream:
+                    async with reading(client, path, credentials) as stream:
                         assert (await stream.next())["type"] == "connected"
                         await asyncio.to_thread(wait_until, lambda: " ready." in worker.output, 30)
                         with running(installed(shlex.split(call[1])), environment) as caller:

@@ -34,7 +34,10 @@ def test_identifiers_become_text(value: str | int | UUID, text: str) -> None:
     assert identifier(value) == text
 
 
-@pytest.mark.parametrize("character", [*":/*?[]{}\\ \t\n\r\x00\x1f\x7f\x85\xa0\u2003\u2028\u200b\u202e\ufeff\ud800"])
+@pytest.mark.parametrize(
+    "character",
+    [*":/*?[]{}\\ \t\n\r\x00\x1f\x7f\x85\xa0\u2003\u2028\u200b\u202e\u2066\u2069\u061c\ufeff\ufffd\ud800"],
+)
 def test_separators_globs_and_blanks_are_refused(character: str) -> None:
     """Whatever means something in a key, a pattern, a path or a terminal is refused, wherever it stands."""
     for value in (character, f"a{character}", f"{character}b", f"a{character}b"):

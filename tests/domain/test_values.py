@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagecast.domain.errors import InvalidEvent
+from stagecast.domain.errors import EventTooLarge, InvalidEvent
 from stagecast.domain.values import MAX_DEPTH, finite, percentage, plain, sound
 
 JSON_VALUES = st.recursive(
@@ -172,3 +172,36 @@ def test_lone_surrogates_are_replaced_with_a_warning(caplog: pytest.LogCaptureFi
 def test_percentages_are_whole_and_within_bounds(current: object, total: object, percent: int) -> None:
     """`int(current / total * 100)`, 0 where total is 0, never outside 0 to 100, never an error."""
     assert percentage(current, total) == percent
+
+
+def _doubled(value: Any, times: int) -> Any:
+    """`value` in a list twice, that list in a list twice, and so on."""
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        (_doubled(1, 5), _doubled(1, 60)),
+        (["x" * 60], ["x" * 100]),
+        ({"k" * 60: 1}, {"k" * 100: 1}),
+        (dict.fromkeys(range(20), 1), dict.fromkeys(range(100), 1)),
+        ([["x" * 30]] * 2, [["x" * 30]] * 1000),
+        (Scalar([1] * 50), Scalar([1] * 1000)),
+    ],
+    ids=["doubled", "text", "key", "keys", "again", "array"],
+)
+def test_what_is_surely_too_large_is_not_read_to_its_end(small: Any, large: Any) -> None:
+    """However a value's parts, keys and texts come to more than the limit, it is refused by name, and at once."""
+    plain({"a": small}, "metadata", 80)
+    with pytest.raises(EventTooLarge, match=r"metadata\.a.* is past the limit of 80 bytes"):
+        plain({"a": large}, "metadata", 80)
+
+
+@given(JSON_VALUES)
+def test_nothing_is_refused_that_would_fit(value: Any) -> None:
+    """The limit counts less than the JSON has, never more."""
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    assert plain(value, "value", size) == value

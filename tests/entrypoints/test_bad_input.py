@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,59 @@ def test_a_strict_publisher_raises_what_another_refuses(bus_url: str, project: s
         with RedisStreamSubscriber(project, "rewrite", bus=bus_url) as late:
             messages = list(late.listen(timeout=5))
     assert [message["full_text"] for message in messages if message["type"] == "token"] == ["ab"]
+
+
+LARGE: dict[str, Any] = {"shared": ["x" * 1000] * 2000, "keys": {str(key): key for key in range(200_000)}}
+for _ in range(60):
+    LARGE["shared"] = [LARGE["shared"], LARGE["shared"]]
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_metadata_of_any_shape_that_is_too_large_is_refused_at_once(bus_url: str, project: str, kind: str) -> None:
+    """R74: Past the limit nothing more of a value is read, though it has 2**60 parts; what is around it arrives."""
+    with (
+        RedisStreamSubscriber(project, "rewrite", bus=bus_url) as subscriber,
+        RedisStreamPublisher(project, "rewrite", bus=bus_url) as publisher,
+    ):
+        publisher.publish_token("a")
+        assert publisher.publish_item_completed("image", 1, LARGE[kind]) is False
+        assert publisher.publish({"type": "note", "what": LARGE[kind]}) is False
+        with RedisStreamPublisher(project, "rewrite", bus=bus_url, strict=True) as strict:
+            with pytest.raises(EventTooLarge, match=r"metadata.* is past the limit of 1048576 bytes|of \d+ bytes"):
+                strict.publish_stage_completed({"what": LARGE[kind]})
+        assert publisher.publish_item_completed("image", 2, {"keys": {str(key): key for key in range(1000)}})
+        assert publisher.publish({"type": "token", "content": "b", "full_text": "ab"})
+        assert publisher.publish_done("ab")
+        messages: list[dict[str, Any]] = list(subscriber.listen(timeout=5))
+    assert [message.get("content") or message["type"] for message in messages] == ["a", "item_completed", "b", "done"]
+
+
+def test_a_token_with_headers_is_measured_with_them(bus_url: str, project: str) -> None:
+    """R74: A token that would be too large with its headers is refused where it is handed over, not lost later."""
+    headers = {"baggage": "x" * 8000}
+    with (
+        RedisStreamSubscriber(project, "rewrite", bus=bus_url) as subscriber,
+        RedisStreamPublisher(project, "rewrite", bus=bus_url, headers=headers) as publisher,
+    ):
+        assert publisher.publish_token("a")
+        assert publisher.publish_token("x" * ((1 << 20) - 5000)) is False
+        assert publisher.publish_token("b" * ((1 << 20) - 10_000))
+        assert publisher.publish_done(publisher.text)
+        text = "".join(str(one["content"]) for one in subscriber.listen(timeout=5) if one["type"] == "token")
+    assert text == "a" + "b" * ((1 << 20) - 10_000)
+
+
+def test_a_raw_token_may_name_a_text_of_any_length(bus_url: str, project: str) -> None:
+    """The `full_text` of a token is no part of its event: past the limit of one it says where the token belongs."""
+    long = "x" * 700_000
+    with RedisStreamPublisher(project, "rewrite", bus=bus_url, strict=True) as publisher:
+        publisher.publish_token(long)
+        publisher.publish_token(long)
+        assert publisher.publish({"type": "token", "content": "y", "full_text": f"{long}{long}y"})
+        assert publisher.publish_done(f"{long}{long}y")
+        with pytest.raises(EventTooLarge):
+            publisher.publish({"type": "note", "full_text": f"{long}{long}"})
+        assert publisher.text == f"{long}{long}y"
 
 
 def test_an_unreachable_redis_costs_the_task_nothing(project: str) -> None:

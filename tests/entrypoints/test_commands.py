@@ -23,6 +23,7 @@ from stagecast.entrypoints import cli
 from stagecast.entrypoints.commands.doctor import without_password
 from tests.servers import RedisServer, available_redis_kinds, free_port, start_redis
 from tests.sse.programs import BIN, CONFIGURATION, SERVE, Program, running
+from tests.sse.tokens import SECRET, token
 from tests.waiting import wait_until
 
 STAGE = "rewrite"
@@ -402,6 +403,35 @@ def test_doctor_goes_through_a_server_and_finds_a_proxy_that_buffers(any_redis: 
         assert (code, verdicts(output)["through the server"]["verdict"]) == (1, "problem")
     with any_redis.client() as client:
         assert client.keys("*doctor*") == []
+
+
+def test_doctor_goes_through_a_server_with_a_policy(
+    any_redis: RedisServer, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With STAGECAST_TOKEN it takes the routes that ask the policy; without, it says what to set."""
+    with running(SERVE, {"STAGECAST_BUS": any_redis.url, "STAGECAST_JWT_SECRET": SECRET}) as program:
+        arguments = ["doctor", "--json", "--bus", any_redis.url, "--url", f"http://127.0.0.1:{program.port}/"]
+        for credentials, code, found in (
+            (None, 1, "the answer is 404 Not Found"),
+            ("garbage", 1, "the answer is 401 Unauthorized"),
+            (token(projects="*"), 0, "arrived one by one"),
+        ):
+            if credentials is not None:
+                monkeypatch.setenv("STAGECAST_TOKEN", credentials)
+            ended, output, _ = call(*arguments)
+            finding = verdicts(output)["through the server"]
+            assert (ended, found in finding["found"]) == (code, True), output
+            assert ("STAGECAST_TOKEN" in finding["advice"]) == (code == 1)
+
+
+@pytest.mark.parametrize(("secret", "is_told"), [("short", True), (SECRET, False)])
+def test_doctor_tells_of_a_policy_that_no_server_starts_with(
+    call: Call, monkeypatch: pytest.MonkeyPatch, secret: str, is_told: bool
+) -> None:
+    """The access policy that is configured here is examined too, where there is one."""
+    monkeypatch.setenv("STAGECAST_JWT_SECRET", secret)
+    code, output, _ = call("doctor", "--json", "--bus", "memory://")
+    assert (code, "access" in verdicts(output)) == ((1, True) if is_told else (0, False))
 
 
 def test_the_documentation_shows_commands_that_there_are() -> None:

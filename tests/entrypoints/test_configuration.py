@@ -162,6 +162,7 @@ def test_every_setting_can_be_set_everywhere(environment: Any, file: Any) -> Non
         "limits.event_bytes": 2048,
         "limits.lease": 2.5,
         "limits.queue_deadline": 100.0,
+        "limits.events_per_second": 5000.0,
         "redis.max_connections": 7,
         "redis.connect_timeout": 1.5,
         "redis.command_timeout": 2.5,
@@ -177,10 +178,27 @@ def test_every_setting_can_be_set_everywhere(environment: Any, file: Any) -> Non
         "sse.connections": 12,
         "sse.project_connections": 13,
         "sse.principal_connections": 14,
+        "sse.address_connections": 15,
+        "sse.url_bytes": 16,
+        "sse.header_bytes": 17,
+        "sse.request_seconds": 18.0,
+        "sse.hosts": frozenset({"app.test"}),
         "cors.origins": frozenset({"https://a.example", "http://localhost:5173"}),
         "cors.credentials": True,
         "cors.max_age": 15,
+        "access.policy": "own.access:policy",
+        "access.open_routes": True,
+        "access.ticket_secret": "票" * 20,
+        "access.ticket_seconds": 12.5,
         "jwt.secret": "密" * 20,
+        "jwt.former_secrets": frozenset({"旧" * 20, "古" * 20}),
+        "jwt.public_key": "/etc/stagecast/key.pem",
+        "jwt.jwks": "https://login.example/keys",
+        "jwt.algorithms": frozenset({"RS256", "ES256"}),
+        "jwt.issuer": "https://login.example",
+        "jwt.audience": "stagecast",
+        "jwt.leeway": 2.5,
+        "celery.error_text": "full",
     }
     assert set(values) == set(configuration.TYPES)
     nested: dict[str, Any] = {}
@@ -190,7 +208,8 @@ def test_every_setting_can_be_set_everywhere(environment: Any, file: Any) -> Non
     configure(nested)
     wanted = current()
     assert wanted.cors.origins == values["cors.origins"]
-    assert wanted.jwt.secret not in repr(wanted)
+    for secret in (wanted.jwt.secret, *wanted.jwt.former_secrets, wanted.access.ticket_secret):
+        assert secret not in repr(wanted)
 
     configure({})
     for path, value in values.items():
@@ -228,6 +247,11 @@ def test_every_setting_can_be_set_everywhere(environment: Any, file: Any) -> Non
         ("STAGECAST_SEED_CHANNEL", "{0}", "must name"),
         ("STAGECAST_CORS_ORIGINS", "https://a.example/", "STAGECAST_CORS_ORIGINS: .* is not an origin"),
         ("STAGECAST_CORS_CREDENTIALS", "1", "exact origins"),
+        ("STAGECAST_JWT_LEEWAY", "-1", "STAGECAST_JWT_LEEWAY: .*leeway"),
+        ("STAGECAST_JWT_LEEWAY", "nan", "leeway"),
+        ("STAGECAST_ACCESS_TICKET_SECONDS", "0", "STAGECAST_ACCESS_TICKET_SECONDS: .*ticket_seconds"),
+        ("STAGECAST_ACCESS_TICKET_SECONDS", "3600", "ticket_seconds"),
+        ("STAGECAST_CELERY_ERROR_TEXT", "verbose", "STAGECAST_CELERY_ERROR_TEXT: .*'safe', 'type', 'full'"),
     ],
 )
 def test_an_impossible_value_is_refused_by_name(name: str, value: str, reason: str, environment: Any) -> None:
@@ -268,7 +292,10 @@ def test_a_file_that_is_no_text_is_refused(file: Any) -> None:
         current()
 
 
-@pytest.mark.parametrize(("section", "name"), [("jwt", "secret"), ("", "bus")])
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [("jwt", "secret"), ("jwt", "public_key"), ("access", "ticket_secret"), ("", "bus")],
+)
 def test_a_secret_is_in_no_message_and_no_traceback(section: str, name: str) -> None:
     """Of the wrong type too, as Django's settings may have it: what is logged shows it nowhere."""
     inner = {name: b"hunter2"}
@@ -324,10 +351,10 @@ def test_the_page_lists_every_setting() -> None:
         value: object = defaults
         for name in path.split("."):
             value = getattr(value, name)
-        if not value and not isinstance(value, bool):
-            return ""
-        return (
-            str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-        )
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, float):
+            return f"{value:g}"
+        return ", ".join(sorted(value)) if isinstance(value, frozenset) else str(value or "")
 
     assert told == {path: (configuration.variable_of(path), shown(path)) for path in configuration.TYPES}

@@ -91,7 +91,7 @@ class EventSource:
         try:
             self.asked += 1
             last = self.last_event_id if self.always is None else self.always
-            lines = [f"GET {self.path} HTTP/1.1", "Host: test", "Accept: text/event-stream"]
+            lines = [f"GET {self.path} HTTP/1.1", "Host: localhost", "Accept: text/event-stream"]
             lines += [f"Last-Event-ID: {last}"] if last else []
             writer.write("\r\n".join([*lines, "", ""]).encode())
             head = await reader.readuntil(b"\r\n\r\n")

@@ -167,7 +167,7 @@ def complaints() -> Iterator[list[Any]]:
 async def _come_and_go(port: int, project: str, number: int) -> None:
     """Leave before, at or after the first message, by FIN or RST."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {stage_path(project)} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    writer.write(f"GET {stage_path(project)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     if number % 3:
         await reader.readline()
     if number % 3 == 2:

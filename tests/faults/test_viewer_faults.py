@@ -218,7 +218,7 @@ async def come_and_leave(port: int, path: str, leaving: Leaving) -> None:
     connection = socket.socket()
     connection.setblocking(False)
     await loop.sock_connect(connection, ("127.0.0.1", port))
-    asked = f"GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n".encode() * 2
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode() * 2
     await loop.sock_sendall(connection, asked[: int(leaving.sends * len(asked) / 2)])
     if leaving.reads:
         assert (await asyncio.wait_for(loop.sock_recv(connection, 1), SECONDS)) == b"H"

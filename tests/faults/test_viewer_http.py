@@ -81,7 +81,7 @@ def split(answer: bytes) -> tuple[str, bytes]:
     return head.decode().lower(), body
 
 
-@pytest.mark.parametrize("headers", ["", "Host: test\r\n", "Connection: keep-alive\r\n"])
+@pytest.mark.parametrize("headers", ["", "Host: localhost\r\n", "Connection: keep-alive\r\n"])
 async def test_http_1_0(server: Served, parser: str, finished: str, headers: str) -> None:
     """An HTTP/1.0 client, with or without Host, gets the stream, and its end by the end of the connection.
 
@@ -97,7 +97,7 @@ async def test_http_1_0(server: Served, parser: str, finished: str, headers: str
 async def test_connection_close(server: Served, finished: str) -> None:
     """Who asks for it gets the whole stream, and then the end of the connection."""
     head, body = split(
-        await answered(server, f"GET {finished} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+        await answered(server, f"GET {finished} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     )
     assert "connection: close" in head
     assert types([event.message for event in parsed(body).events]) == ALL
@@ -106,7 +106,7 @@ async def test_connection_close(server: Served, finished: str) -> None:
 async def test_a_second_request_waits_for_the_end_of_the_first(server: Served, finished: str) -> None:
     """On one connection, also where both come at once: HEAD has no body, the stream its end, then comes the next."""
     asked = [f"HEAD {finished}", f"GET {finished}", "GET /healthz"]
-    sent = "".join(f"{line} HTTP/1.1\r\nHost: test\r\n\r\n" for line in asked)
+    sent = "".join(f"{line} HTTP/1.1\r\nHost: localhost\r\n\r\n" for line in asked)
     answer = await answered(server, sent[:-2].encode() + b"Connection: close\r\n\r\n")
     first, second, third = answer.split(b"HTTP/1.1 200 OK\r\n")[1:]
     assert first.endswith(b"\r\n\r\n")
@@ -120,7 +120,7 @@ async def test_one_who_has_sent_the_next_request_may_leave(
     server: Served, bus: MemoryBus, project: str, producer: Producer, reset: bool
 ) -> None:
     """R97: with a request waiting behind a live stream the server reads no more, and yet sees the client go."""
-    asked = f"GET {stage_path(project)} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+    asked = f"GET {stage_path(project)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     async with connected(server, asked * 2) as (reader, writer):
         await reader.readuntil(b"connected")
         assert len(viewers_of(server, project)) == 1
@@ -153,7 +153,7 @@ async def test_wrong_methods(server: Served, project: str, method: str) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),  # the begin of TLS
         b"hello there\r\n\r\n",
         b"GET\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: test\r\nno header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nno header\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
         b"\x00" * 100,
     ],

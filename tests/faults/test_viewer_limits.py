@@ -109,10 +109,11 @@ class Pooled:
 async def test_a_policy_has_its_resources_back_before_the_stream(project: str) -> None:
     """R110: with five of them twenty streams are open at once; who leaves while it is decided on takes none along."""
     policy, bus = Pooled(), MemoryBus(CODEC)
-    asked = f"GET {stage_path(project)} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+    path = stage_path(project) + "stream/"
+    asked = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with served(create_app(bus, policy)) as server:
         async with AsyncExitStack() as stack:
-            opening = asyncio.create_task(opened(stack, server, [stage_path(project)] * 20))
+            opening = asyncio.create_task(opened(stack, server, [path] * 20))
             await eventually(lambda: policy.asked == 20, SECONDS)
             for _ in range(10):
                 with socket.create_connection(("127.0.0.1", server.port)) as leaving:

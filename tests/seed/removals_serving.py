@@ -19,12 +19,12 @@ OF_SERVING = [
     # SSE views
     Mutant("`/projects/{project_id}/stages/{stage_name}/`", _APP, "            Route(STAGE, plain),\n", ""),
     Mutant("`/projects/{project_id}/` without", _APP, "            Route(PROJECT, plain),\n", ""),
-    Mutant("the same under `stream/`", _APP, "guarded=policy is not None", "guarded=False"),
+    Mutant("the same under `stream/`", _APP, "gate(guarded=True, tickets=", "gate(guarded=False, tickets="),
     Mutant(
         "the same under `stream/`",
         _APP,
-        "strict_gate = Gate(policy, guarded=True",
-        "strict_gate = Gate(policy, guarded=False",
+        "gate(guarded=True, tickets=",
+        "gate(guarded=False, tickets=",
         "test_without_a_policy_the_authorised_routes_answer_401",
     ),
     Mutant("a heartbeat comment", _CHANNEL, "return framing.HEARTBEAT + self.place", "return self.place"),

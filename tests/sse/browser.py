@@ -113,8 +113,8 @@ async def request(
     limit = 1 << 20 if receive_buffer is None else receive_buffer
     reader, writer = await asyncio.open_connection(sock=connection, limit=limit)
     try:
-        lines = [f"{method} {path} HTTP/1.1", "Host: test"]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        sent = {"Host": "localhost", **(headers or {})}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items())]
         writer.write("\r\n".join([*lines, "", ""]).encode("utf-8"))
         async with asyncio.timeout(SECONDS):
             status = int((await reader.readline()).split()[1])

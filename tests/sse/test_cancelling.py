@@ -1,12 +1,10 @@
 """Cancelling a run over HTTP: who may, what it stops, and what it leaves alone."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import jwt
 import pytest
 
 from stagecast import RedisStreamPublisher
@@ -18,9 +16,9 @@ from tests.reading import told
 from tests.servers import RedisServer
 from tests.sse.browser import request, stage_path
 from tests.sse.serving import Served, served
+from tests.sse.tokens import SECRET, token
 from tests.waiting import wait_until
 
-SECRET = "a secret of the tests, long enough for HS256"
 PAGE = "https://app.example"
 
 
@@ -106,19 +104,24 @@ async def test_only_post_cancels(edge: Served, project: str) -> None:
 
 @pytest.mark.parametrize("open_routes", [False, True])
 async def test_a_policy_is_always_asked(shared_bus: MemoryBus, project: str, open_routes: bool) -> None:
-    """No token 401, another project's 403, also where the seed's routes are open for reading."""
-
-    def bearer(**claims: Any) -> str:
-        return "Bearer " + jwt.encode({"exp": time.time() + 60, **claims}, SECRET)
-
+    """No token 401, one for another project, stage or for reading 403, also where the seed's routes are open."""
+    refused: tuple[dict[str, Any], ...] = (
+        {"projects": ["other"], "actions": ["cancel"]},
+        {"projects": [project]},
+        {"projects": [project], "actions": ["read"]},
+        {"projects": [project], "actions": ["cancel"], "stages": ["video"]},
+    )
     app = create_app(shared_bus, JwtAccessPolicy(SECRET), open_routes=open_routes)
     with served(app) as server, RedisStreamPublisher(project, "rewrite", bus=shared_bus) as publisher:
         publisher.publish_token("a")
         await asyncio.to_thread(publisher.flush)
         assert (await post(server, project)).status_code == 401
-        assert (await post(server, project, authorization=bearer(projects=["other"]))).status_code == 403
+        for claims in refused:
+            answer = await post(server, project, authorization=f"Bearer {token(**claims)}")
+            assert answer.status_code == 403, claims
         assert not publisher.cancelled
-        assert (await post(server, project, authorization=bearer(projects=[project]))).status_code == 202
+        mine = f"Bearer {token(projects=[project], actions=['cancel'], stages=['rewrite'])}"
+        assert (await post(server, project, authorization=mine)).status_code == 202
         await stopped(publisher)
 
 

@@ -56,12 +56,21 @@ def test_what_cannot_be_served_is_refused_on_one_line(arguments: list[str], reas
     assert reason in error
 
 
-def test_a_secret_that_cannot_be_used_is_refused() -> None:
-    """A public key is no secret."""
-    key = "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----"
-    code, _, error = stagecast_says("serve", "--bus", "memory://", environment={"STAGECAST_JWT_SECRET": key})
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("JWT_SECRET", "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----"),
+        ("JWT_SECRET", "a short secret"),
+        ("JWT_FORMER_SECRETS", SECRET.replace(" ", "-")),
+        ("ACCESS_TICKET_SECRET", "a short secret"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_refused(variable: str, value: str) -> None:
+    """A public key is no secret, a short one protects nothing, and a former one is none without a new one."""
+    code, _, error = stagecast_says("serve", "--bus", "memory://", environment={f"STAGECAST_{variable}": value})
     assert (code, error.count("\n")) == (2, 1)
     assert "secret" in error
+    assert value not in error
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn", "redis"])
@@ -89,6 +98,47 @@ def test_a_public_address_is_served_where_that_is_safe_or_wanted(
     with running([*SERVE, "--bus", "memory://", "--host", "0.0.0.0", *arguments], environment) as program:
         wait_until(lambda: "serving on http://0.0.0.0:" in program.output or program.process.poll() is not None, 20)
         assert "stagecast: serving on http://0.0.0.0:" in program.output
+
+
+@pytest.mark.parametrize("proxies", ["10.0.0.0/33", "proxy.example", "127.0.0.1,", "*,127.0.0.1", "10.0.0.1/8"])
+def test_proxies_that_would_never_be_found_are_refused(proxies: str) -> None:
+    """What is neither an address nor a network would be trusted by nobody, and said by nobody."""
+    code, _, error = stagecast_says("serve", "--bus", "memory://", "--forwarded-allow-ips", proxies)
+    assert code == 2
+    assert "argument --forwarded-allow-ips: " in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "is_trusted"),
+    [
+        ([], "", True),
+        ([], "192.0.2.1", False),
+        (["--forwarded-allow-ips", "192.0.2.1, 2001:db8::/32"], "", False),
+        (["--forwarded-allow-ips", "127.0.0.0/8"], "192.0.2.1", True),
+    ],
+    ids=["loopback", "the variable", "the option", "the option before the variable"],
+)
+async def test_whose_x_forwarded_for_counts(arguments: list[str], variable: str, *, is_trusted: bool) -> None:
+    """Loopback's, else that of the proxies which are named; what anybody else says of an address changes nothing."""
+    environment = {"STAGECAST_BUS": "memory://", "STAGECAST_SSE_ADDRESS_CONNECTIONS": "1"}
+    environment |= {"FORWARDED_ALLOW_IPS": variable} if variable else {}
+    with running([*SERVE, "--allow-public", *arguments], environment) as program:
+        port = await asyncio.to_thread(lambda: program.port)
+        async with request(port, stage_path("p"), {"X-Forwarded-For": "203.0.113.1"}) as viewer:
+            await viewer.next()
+            async with request(port, stage_path("p"), {"X-Forwarded-For": "203.0.113.2"}) as another:
+                assert another.status == (200 if is_trusted else 429)
+
+
+@pytest.mark.parametrize(("arguments", "status"), [([], 404), (["--open-routes"], 200)])
+async def test_the_open_routes_are_opened_by_name(arguments: list[str], status: int) -> None:
+    """With a policy the routes without `stream/` are gone, unless --open-routes; the others ask for a token."""
+    environment = {"STAGECAST_BUS": "memory://", "STAGECAST_JWT_SECRET": SECRET}
+    with running([*SERVE, *arguments], environment) as program:
+        port = await asyncio.to_thread(lambda: program.port)
+        for path, expected in ((stage_path("p"), status), (stage_path("p") + "stream/", 401)):
+            async with request(port, path) as response:
+                assert response.status == expected
 
 
 async def test_it_says_where_it_serves() -> None:

@@ -13,8 +13,8 @@ from stagecast.entrypoints.wiring import CODEC
 from tests.sse.browser import Response, project_path, request, stage_path
 from tests.sse.flaky import FlakyBus
 from tests.sse.serving import Served, served
-from tests.sse.test_access import SECRET, bearer, token
 from tests.sse.test_cli import stagecast_says
+from tests.sse.tokens import SECRET, bearer, token
 
 PAGE, FOREIGN = "http://localhost:5173", "https://evil.example"
 EVENT_SOURCE = {"Accept": "text/event-stream", "Origin": PAGE}
@@ -140,9 +140,10 @@ async def test_refusals_can_be_read(guarded: Served, project: str) -> None:
     mine = bearer(token(projects=[project]))
     for path, credentials, status in (
         (stage_path("a%20b"), mine, 400),
-        (stage_path(project), {}, 401),
-        (stage_path(project), bearer(token(projects=["other"])), 403),
-        (stage_path(project, query="run=none"), mine, 404),
+        (stage_path(project) + "stream/", {}, 401),
+        (stage_path(project) + "stream/", bearer(token(projects=["other"])), 403),
+        (stage_path(project) + "stream/?run=none", mine, 404),
+        (stage_path(project), mine, 404),
     ):
         async with request(guarded.port, path, {**EVENT_SOURCE, **credentials}) as response:
             assert (response.status, response.headers[ALLOW], response.headers[CREDENTIALS]) == (status, PAGE, "true")

@@ -50,7 +50,7 @@ async def test_the_life_of_a_server(project: str, caplog: pytest.LogCaptureFixtu
         "expired": token("*", seconds=-60),
         "of another project": token(["another"]),
     }
-    path, user = stage_path(project), ["--user", "app", "on", f">{password}", "~*", "&*", "+@all"]
+    path, user = stage_path(project) + "stream/", ["--user", "app", "on", f">{password}", "~*", "&*", "+@all"]
     with start_redis(available_redis_kinds()[0], extra_args=user) as redis:
         url = f"redis://app:{password}@127.0.0.1:{redis.port}/0"
         settings = EdgeSettings(project_connections=1, patience=1)
@@ -69,7 +69,12 @@ async def test_the_life_of_a_server(project: str, caplog: pytest.LogCaptureFixtu
                 await browser.until_type("token")
                 await asyncio.to_thread(redis.kill)
                 await eventually(lambda: lines(caplog, "the feed is down"), 15)
-                await refused(server, stage_path("elsewhere"), {"Authorization": f"Bearer {token('*')}", **STREAM}, 200)
+                await refused(
+                    server,
+                    stage_path("elsewhere") + "stream/",
+                    {"Authorization": f"Bearer {token('*')}", **STREAM},
+                    200,
+                )
                 await asyncio.to_thread(redis.start)
                 await eventually(lambda: lines(caplog, "the feed is back"), 15)
                 publisher.publish_token(text)
@@ -103,9 +108,9 @@ async def test_the_server_writes_its_log(project: str) -> None:
     forged, good = token("*", secret=OTHER_SECRET), token("*")
     with running(SERVE, environment) as program:
         port = await asyncio.to_thread(lambda: program.port)
-        async with request(port, stage_path(project), {"Authorization": f"Bearer {forged}"}) as browser:
+        async with request(port, stage_path(project) + "stream/", {"Authorization": f"Bearer {forged}"}) as browser:
             assert browser.status == 401
-        async with request(port, stage_path(project), {"Cookie": f"stagecast_token={good}"}) as browser:
+        async with request(port, stage_path(project) + "stream/", {"Cookie": f"stagecast_token={good}"}) as browser:
             await browser.next()
             program.process.send_signal(signal.SIGTERM)
             await browser.rest()

@@ -74,4 +74,5 @@ async def test_everybody_is_served_where_that_is_said(bus: MemoryBus, monkeypatc
 
 async def test_a_policy_decides_for_every_address(bus: MemoryBus) -> None:
     """With a policy the address does not matter: who has no token gets 401."""
-    assert await status(create_app(bus, JwtAccessPolicy(SECRET)), ROUTES[0], ("192.0.2.1", 8000)) == 401
+    app = create_app(bus, JwtAccessPolicy(SECRET))
+    assert await status(app, ROUTES[0] + "stream/", ("192.0.2.1", 8000)) == 401

@@ -74,6 +74,7 @@ async def test_every_stream_has_the_same_headers(
                 ("content-type", "text/event-stream; charset=utf-8"),
                 ("cache-control", "no-cache, no-transform"),
                 ("x-accel-buffering", "no"),
+                ("x-content-type-options", "nosniff"),
                 ("transfer-encoding", "chunked"),  # uvicorn's own
             ]
 

@@ -1,20 +1,33 @@
 """What an operator can set of the Redis transport. Needs no Redis package; ADR 0015 has the reason of each default."""
 
+import re
+from string import Formatter
+
 from attrs import field, frozen, validators
 
 SEED_CHANNEL = "ai_story:project:{project_id}:stage:{stage_name}"
 NO_CHANNEL = "off"
+_FIELDS = [("project_id", "", None), ("stage_name", "", None)]
+"""Each once, as it is: a format or an attribute could make two ids one."""
 
 _SECONDS = validators.and_(validators.gt(0.0), validators.lt(1e9))
+_SEPARATOR = re.compile(r"[:/*?\[\]{}\\\s]")
+"""What no id contains (`stagecast.domain.topics`)."""
 
 
 def _names_project_and_stage(_: object, __: object, pattern: str) -> None:
+    """With a separator between the two, or `a-b` and `c` would share the channel of `a` and `b-c`."""
+    if pattern == NO_CHANNEL:
+        return
     try:
-        named = pattern.format(project_id="<p>", stage_name="<s>")
-    except (KeyError, IndexError, ValueError):
-        named = ""
-    if pattern != NO_CHANNEL and not ("<p>" in named and "<s>" in named):
+        named = [part[1:] for part in Formatter().parse(pattern) if part[1] is not None]
+    except ValueError:
+        named = []
+    if named not in (_FIELDS, _FIELDS[::-1]):
         raise ValueError(f"the seed's channel must name {{project_id}} and {{stage_name}}, or be off: {pattern!r}")
+    _, between, *_ = pattern.format(project_id="\0", stage_name="\0").split("\0")
+    if not _SEPARATOR.search(between):
+        raise ValueError(f"between {{project_id}} and {{stage_name}} must be what no id has, a colon say: {pattern!r}")
 
 
 @frozen(kw_only=True)

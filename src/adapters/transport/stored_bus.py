@@ -126,9 +126,9 @@ class _Here:
 
     async def page(self, project: str, after: Position | None, count: int) -> tuple[list[Entry], Position | None]:
         """Up to `count` log entries after `after`, and the log's end (`LogSubscription`'s source)."""
-        entries = await self._store.log(project, after, count)
+        # The end first: entries that come between the two looks would be taken for a gap.
         end = self._ledger(project, await self._store.head(project)).end
-        return entries, end
+        return [] if end in {None, after} else await self._store.log(project, after, count), end
 
     async def snapshot(self, topic: Topic, *, texts: bool = True) -> Snapshot:
         """The state of the topic's stages (`LogSubscription`'s source)."""

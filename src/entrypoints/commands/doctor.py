@@ -15,6 +15,7 @@ from stagecast.domain.bus import MessageBus
 from stagecast.domain.errors import BusUnavailable, NotConfigured, StagecastError
 from stagecast.entrypoints import configuration, wiring
 from stagecast.entrypoints.publishers import RedisStreamPublisher
+from stagecast.entrypoints.sse.access import configured_policy
 from stagecast.entrypoints.subscribers import RedisStreamSubscriber
 
 from .findings import Finding, of_contents, of_server
@@ -44,6 +45,10 @@ def examined(bus: str | None, server: str | None) -> Iterator[Finding]:
         yield Finding("configured", "problem", str(error), "name a bus by --bus or STAGECAST_BUS")
         return
     yield Finding("configured", "ok", without_password(url))
+    try:
+        configured_policy()
+    except NotConfigured as error:
+        yield Finding("access", "problem", str(error), "a server does not start so: see docs/configuration.md, access")
     if urlsplit(url).scheme in _REDIS:
         from stagecast.adapters.redis import inspection
 

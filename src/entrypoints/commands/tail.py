@@ -90,7 +90,8 @@ class JsonLines:
     """One message a line."""
 
     def show(self, message: Message) -> None:
-        print(json.dumps(message, ensure_ascii=False), flush=True)
+        line = json.dumps(message, ensure_ascii=False)
+        print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line), flush=True)  # JSON itself escapes some only
 
     def end(self) -> None:
         pass
@@ -104,7 +105,7 @@ class PlainLines:
         self._pending: dict[str, str] = {}
 
     def show(self, message: Message) -> None:
-        name = str(message.get("stage") or "*")
+        name = _line(str(message.get("stage") or "*"))
         before = self._stages.of(name).text
         stage = self._stages.take(message)
         if message["type"] == "token":
@@ -117,7 +118,7 @@ class PlainLines:
                 print(f"{name}: {line}", flush=True)
         else:
             self._flush(name)
-            print(f"{name}: {' '.join([str(message['type']), *_details(message)])}", flush=True)
+            print(f"{name}: {' '.join([_line(str(message['type'])), *_details(message)])}", flush=True)
 
     def end(self) -> None:
         for name in list(self._pending):
@@ -176,7 +177,7 @@ class Stages:
     known: dict[str, Stage] = Factory(dict)
 
     def of(self, name: str) -> Stage:
-        return self.known.setdefault(_clean(name), Stage())
+        return self.known.setdefault(_line(name), Stage())
 
     def take(self, message: Message) -> Stage:
         """The stage as it is after the message."""

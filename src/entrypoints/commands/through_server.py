@@ -16,6 +16,8 @@ from stagecast.entrypoints.publishers import RedisStreamPublisher
 from .findings import Finding
 
 TOKEN_VARIABLE = "STAGECAST_TOKEN"  # noqa: S105  # a name, not a secret
+GUARDED = "stream/"
+"""What the routes end with that ask an access policy."""
 CHECK = "through the server"
 TOKENS = 8
 PATIENCE = 3.0
@@ -102,6 +104,7 @@ def _read(server: str, path: str, arrivals: Arrivals) -> None:
         with closing(kind(parts.hostname or "", parts.port, timeout=3 * PATIENCE)) as connection:
             token = os.environ.get(TOKEN_VARIABLE)
             headers = {"Authorization": f"Bearer {token}"} if token else {}
+            path += GUARDED if token else ""
             connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
             response = connection.getresponse()
             if (refusal := _refused(response)) is None:
@@ -133,9 +136,10 @@ def _refused(response: http.client.HTTPResponse) -> Finding | None:
         return None
     found = f"the answer is {response.status} {response.reason}"
     advice = {
-        401: f"set {TOKEN_VARIABLE} to a JWT whose claim projects is *",
+        401: f"set {TOKEN_VARIABLE} to a JWT whose claim projects is *, or unset it where there is no access policy",
         403: f"set {TOKEN_VARIABLE} to a JWT whose claim projects is *",
-        404: "see that the URL is the one under which stagecast is mounted",
+        404: "see that the URL is the one under which stagecast is mounted; where it has an access policy, "
+        f"set {TOKEN_VARIABLE} to a JWT whose claim projects is *",
         503: "see the server's log: its bus is unavailable, or it shuts down",
     }
     return Finding(CHECK, "problem", found, advice.get(response.status, "see the log of the server and of its proxy"))

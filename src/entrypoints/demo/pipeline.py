@@ -18,7 +18,7 @@ from stagecast.domain.errors import BusUnavailable, InvalidEvent, RunCancelled, 
 from stagecast.domain.ledger import LAPSE_MESSAGES
 from stagecast.domain.producing import TaskRun
 from stagecast.domain.topics import Topic
-from stagecast.entrypoints import runs
+from stagecast.entrypoints import failures, runs
 from stagecast.entrypoints.publishers import RedisStreamPublisher
 
 from . import prose
@@ -112,7 +112,8 @@ def _execution(job: Job, stage: str, bus: MessageBus) -> Iterator[RedisStreamPub
             publisher.publish_error(LAPSE_MESSAGES["cancelled"], reason="cancelled")
             raise
         except Exception as error:
-            publisher.publish_error(error)
+            if not publisher.has_ended:
+                publisher.publish_error(failures.told("The stage failed", error, f"{job.project}/{stage}"))
             raise
 
 
@@ -173,14 +174,14 @@ def fail(job: Job, bus: MessageBus, stage: str, error: BaseException) -> None:
 
     The stage has published its error itself, unless it was killed: then its end is published here.
     """
-    runs.end(bus, Topic.of(job.project, stage), job.runs[stage], error, "exception", wait=runs.PATIENCE)
+    text = str(error) if isinstance(error, FailureOnRequest) else f"{stage} has failed."
+    runs.end(bus, Topic.of(job.project, stage), job.runs[stage], text, "exception", wait=runs.PATIENCE)
     for waiting in STAGES[STAGES.index(stage) + 1 :]:
         topic, reason = Topic.of(job.project, waiting), f"Not started: {stage} has failed."
         runs.end(bus, topic, job.runs[waiting], reason, "cancelled", wait=runs.PATIENCE)
-    text = f"{stage}: {str(error) or type(error).__name__}"
     with _pipeline(job, bus) as publisher:
-        publisher.publish_error(text)
-        publisher.publish_pipeline_error(text, {"stage": stage})
+        publisher.publish_error(f"{stage} has failed.")
+        publisher.publish_pipeline_error(f"{stage} has failed.", {"stage": stage})
 
 
 def _pipeline(job: Job, bus: MessageBus) -> RedisStreamPublisher:
@@ -220,7 +221,9 @@ def _check(publisher: RedisStreamPublisher, job: Job, share: float) -> None:
     if publisher.cancelled:
         raise RunCancelled("the run was cancelled")
     if job.fail_stage == publisher.stage_name and share >= _FAILS_AT:
-        raise FailureOnRequest("the generator answered 503 (you asked this stage to fail)")
+        error = FailureOnRequest("the generator answered 503 (you asked this stage to fail)")
+        publisher.publish_error(error)  # the words are for viewers; those of other exceptions are not
+        raise error
 
 
 def _milliseconds(since: float) -> int:

@@ -1,41 +1,50 @@
-"""Whose request it is: the credentials of a request, and the access policy that the environment configures."""
+"""Who is asked: the access policy that is configured."""
 
-import ipaddress
+from collections.abc import Sequence
+from importlib import import_module
 
-from starlette.requests import Request
-from starlette.types import Scope
+from attrs import asdict
 
+from stagecast.adapters.callables import CallablePolicy
 from stagecast.domain.access import AccessPolicy
+from stagecast.domain.errors import NotConfigured
 from stagecast.entrypoints import configuration
+from stagecast.entrypoints.configuration import AccessSettings, JwtSettings
 
-COOKIE = "stagecast_token"
-"""Where a browser's EventSource, which cannot set headers, carries its token."""
-
-
-def is_public(scope: Scope) -> bool:
-    """Whether the connection came in on another address of this machine than loopback; False where nobody can tell."""
-    host, _ = scope.get("server") or ("", None)
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:  # a socket's path, or the name that a test client uses
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return not (mapped or address).is_loopback
-
-
-def token_of(request: Request) -> str | None:
-    """The bearer token: of the Authorization header, else of the cookie."""
-    scheme, _, credentials = request.headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and (token := credentials.strip()):
-        return token
-    return request.cookies.get(COOKIE) or None
+_SHORTEST = 32
+"""Bytes of a secret, as HS256 needs them."""
 
 
 def configured_policy() -> AccessPolicy | None:
-    """The JWT policy where a secret is configured. Raises NotConfigured where it cannot be had."""
-    secret = configuration.current().jwt.secret
-    if not secret:
-        return None
+    """The policy that the configuration names, the team's own or JWT. Raises NotConfigured where it cannot be had."""
+    configured = configuration.current()
+    own, jwt = configured.access.policy, configured.jwt
+    if jwt == JwtSettings():
+        return policy_at(own) if own else None
+    if own:
+        raise NotConfigured("there are two access policies, access.policy and jwt: take one away")
     from stagecast.adapters.jwt import JwtAccessPolicy
 
-    return JwtAccessPolicy(secret)
+    return JwtAccessPolicy(**asdict(jwt, recurse=False))
+
+
+def policy_at(path: str) -> AccessPolicy:
+    """The policy at `package.module:name`: what it needs no arguments for. Raises NotConfigured."""
+    module, colon, name = path.partition(":")
+    if not (module and colon and name):
+        raise NotConfigured(f"access.policy is not package.module:name: {path!r}")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # the module is somebody else's
+        raise NotConfigured(f"access.policy: {path}: {type(error).__name__}: {error}") from error
+    return CallablePolicy.of(found, path)
+
+
+def ticket_secrets(policy: AccessPolicy | None, settings: AccessSettings) -> Sequence[str]:
+    """What the tickets' key is derived from, the first to sign; none where nothing is secret. Raises NotConfigured."""
+    if secret := settings.ticket_secret:
+        if len(secret.encode()) < _SHORTEST:
+            raise NotConfigured(f"access.ticket_secret needs {_SHORTEST} bytes or more")
+        return [secret]
+    given: object = getattr(policy, "secrets", ())
+    return given if isinstance(given, tuple) else ()

@@ -2,29 +2,30 @@
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from stagecast.domain.access import AccessPolicy
+from stagecast.domain.access import AccessPolicy, UsedTickets
 from stagecast.domain.bus import MessageBus
 from stagecast.entrypoints import configuration
+from stagecast.entrypoints.configuration import AccessSettings
 
-from . import cancelling
-from .access import configured_policy
+from . import cancelling, tickets
+from .access import configured_policy, ticket_secrets
 from .cancelling import Cancelling
 from .edge import Edge
-from .endpoint import Endpoint, Streams
+from .endpoint import Endpoint, Streams, closed
 from .gate import Gate
 from .health import health_routes
+from .openapi import openapi_route
+from .paths import CANCEL, GUARDED, PROJECT, STAGE, TICKETS
 from .refusals import on_http_exception
 from .settings import CorsSettings, EdgeSettings
-
-PROJECT = "/api/v1/sse/projects/{project_id}/"
-STAGE = "/api/v1/sse/projects/{project_id}/stages/{stage_name}/"
-CANCEL = "/api/v1/projects/{project_id}/stages/{stage_name}/cancel"
+from .tickets import TicketOffice, Tickets
 
 
 def create_app(
@@ -33,36 +34,45 @@ def create_app(
     *,
     settings: EdgeSettings | None = None,
     cors: CorsSettings | None = None,
-    open_routes: bool = False,
+    access: AccessSettings | None = None,
+    open_routes: bool | None = None,
     allow_public: bool | None = None,
+    used_tickets: UsedTickets | None = None,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """The application; nothing is opened before its lifespan starts or, where nobody runs it, before a request comes.
 
     What is not given is taken from the configuration (`stagecast.entrypoints.configuration`); `bus` is what
     `stagecast.entrypoints.sse.edge.Edge` takes.
-    With a policy all routes ask it, so that nothing leaks past it, unless `open_routes` leaves the seed's routes
-    without authorisation open; without one only these are served and their twins under `stream/` answer 401.
-    Without a policy, connections to another address than loopback get 403, whatever server runs the application, unless
-    `allow_public` says that everybody may see everything.
+    With a policy the streams are under `stream/`, and the seed's routes without authorisation answer 404, unless
+    `open_routes` leaves them open to everybody; without one only these are served and their twins answer 401.
+    Who shows a bearer token gets a ticket for one stream by POST to `TICKETS`; `used_tickets` remembers which were used
+    where the bus is no Redis.
+    Without a policy, connections to another address than loopback, what a proxy hands on for another machine, and what
+    asks for another Host than localhost get 403, whatever server runs the application, unless `allow_public` says that
+    everybody may see everything.
     Pages of the origins that `cors` names may read the streams.
-    A run is cancelled by POST to `CANCEL`; with a policy that is always asked.
+    A run is cancelled by POST to `CANCEL`; a policy is always asked about that.
     `/healthz` and `/readyz` tell load balancers; `routes` are served too. `app.state.edge` is the Edge: whoever mounts
     the application, whose lifespan then nobody runs, may close that. Raises NotConfigured for a secret or origins that
     cannot be used.
     """
     configured = configuration.current()
     settings = settings or configured.sse
-    edge = Edge(bus, settings)
+    edge = Edge(bus, settings, used_tickets)
     policy = policy or configured_policy()
     cors = cors or configured.cors
+    access = access or configured.access
+    if open_routes is None:
+        open_routes = access.open_routes
     public = configured.allow_public if allow_public is None else allow_public
-    gate = Gate(policy, guarded=policy is not None, allow_public=public)
-    open_gate = Gate(policy, guarded=False, allow_public=public)
-    strict_gate = Gate(policy, guarded=True, allow_public=public)
-    plain = Endpoint(Streams(edge, open_gate if open_routes else gate), cors)
-    guarded = Endpoint(Streams(edge, strict_gate), cors)
-    cancel = Endpoint(Cancelling(edge, gate, cors, settings), cors, cancelling.METHODS)
+    redeemed = Tickets(edge, ticket_secrets(policy, access), access.ticket_seconds, settings.patience)
+    gate = partial(Gate, policy, cors, allow_public=public, patience=settings.patience, hosts=settings.hosts)
+    plain = Endpoint(Streams(edge, gate(guarded=False)) if open_routes or policy is None else closed, cors)
+    guarded = Endpoint(Streams(edge, gate(guarded=True, tickets=redeemed)), cors)
+    cancel = Endpoint(Cancelling(edge, gate(guarded=policy is not None), cors, settings), cors, cancelling.METHODS)
+    office = TicketOffice(gate(guarded=True), redeemed, settings.patience)
+    give = Endpoint(office, cors, tickets.METHODS, office.topic_of)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -76,10 +86,10 @@ def create_app(
         [
             Route(PROJECT, plain),
             Route(STAGE, plain),
-            Route(PROJECT + "stream/", guarded),
-            Route(STAGE + "stream/", guarded),
+            Route(PROJECT + GUARDED, guarded),
+            Route(STAGE + GUARDED, guarded),
         ],
-        [Route(CANCEL, cancel), *health_routes(edge), *routes],
+        [Route(CANCEL, cancel), Route(TICKETS, give), *health_routes(edge), openapi_route(), *routes],
         lifespan,
     )
     app.state.edge = edge

@@ -10,10 +10,12 @@ from stagecast.domain.bus import MessageBus, Snapshot
 from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.topics import Topic
 
+from .credentials import is_foreign
 from .edge import Edge
 from .gate import Denied, Gate
-from .refusals import refused
-from .settings import ANY, OPAQUE, CorsSettings, EdgeSettings
+from .refusals import NOSNIFF, refused
+from .settings import CorsSettings, EdgeSettings
+from .sizes import TooLarge, bounded, too_large
 
 METHODS = ("POST",)
 
@@ -30,7 +32,8 @@ class Cancelling:
 
     async def __call__(self, request: Request, topic: Topic) -> Response:
         self._refuse_foreign_pages(request)
-        await self._gate.admit(request, topic)
+        await self._gate.admit(request, topic, "cancel")
+        await self._pass_over_body(request)
         bus = self._edge.hub().bus
         try:
             async with asyncio.timeout(self._patience):
@@ -39,19 +42,25 @@ class Cancelling:
         except TimeoutError as error:
             raise BusUnavailable("the bus does not answer") from error
         body = {"project_id": topic.project, "stage": topic.stage, "run": run, "cancelled": asked}
-        return Response(
-            dumps(body), 202 if asked else 200, {"Cache-Control": "no-store"}, media_type="application/json"
-        )
+        headers = {"Cache-Control": "no-store", **NOSNIFF}
+        return Response(dumps(body), 202 if asked else 200, headers, media_type="application/json")
+
+    async def _pass_over_body(self, request: Request) -> None:
+        """It says nothing, whatever its type: only who sends one that never ends is told."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await bounded(request)
+        except TooLarge as error:
+            raise Denied(too_large(request)) from error
+        except TimeoutError as error:
+            raise Denied(refused(request, 408, "the body does not come", reason="slow")) from error
 
     def _refuse_foreign_pages(self, request: Request) -> None:
         """A page of another origin may not act with its visitor's cookie, or on a server of its visitor's machine.
 
         One that is allowed by name may, and one that shows a token of its own; `*` allows reading, not acting.
         """
-        origin = request.headers.get("origin")
-        if origin is None or "authorization" in request.headers or origin in self._cors.origins - {ANY, OPAQUE}:
-            return
-        if origin.partition("://")[2].lower() != request.headers.get("host", "").lower():
+        if "authorization" not in request.headers and is_foreign(request, self._cors):
             raise Denied(refused(request, 403, "pages of this origin may not cancel: see STAGECAST_CORS_ORIGINS"))
 
 

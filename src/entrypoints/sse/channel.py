@@ -170,13 +170,18 @@ class Channel:
             elif viewer.over or not viewer.counted:
                 continue
             elif expires_at is not None and wall >= expires_at:
-                viewer.finish()
+                viewer.finish(self._access_expired())
             elif viewer.lost_at is not None:
                 self._look_for_lost(viewer, viewer.lost_at, now)
             elif self._is_idle(viewer, now):
                 viewer.finish(self.fold.stream_end())
             if now >= viewer.beat_at:
                 viewer.beat(now + self.settings.heartbeat)
+
+    def _access_expired(self) -> bytes:
+        """Without an id, and no end of the topic: who comes back with a new grant gets exactly the rest."""
+        message = "Access has ended; connect again with a new token or ticket"
+        return framing.event({"type": "access_expired", "project_id": self.project, "message": message})
 
     def await_restoration(self, viewer: Viewer) -> None:
         """After data was lost: what `viewer` waits for counts as lost unless somebody restores it in a lease time.

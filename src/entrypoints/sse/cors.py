@@ -9,11 +9,11 @@ from typing import TypeAlias
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .refusals import problem
+from .refusals import refused
 from .settings import ANY, CorsSettings
 
-REQUEST_HEADERS = "Accept", "Authorization", "Cache-Control", "Last-Event-ID"
-"""What clients that use fetch send of their own; an EventSource needs no preflight."""
+REQUEST_HEADERS = "Accept", "Authorization", "Cache-Control", "Content-Type", "Last-Event-ID"
+"""What clients that use fetch send of their own, `Content-Type` for a ticket; an EventSource needs no preflight."""
 _ALLOWED_HEADERS = frozenset(name.lower() for name in REQUEST_HEADERS)
 _RESPONSE_HEADERS = b"Retry-After, WWW-Authenticate"
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
@@ -45,7 +45,11 @@ def preflight(cors: CorsSettings, methods: Sequence[str], request: Request) -> R
         )
         if is_wrong
     ]
-    answer = problem(400, f"CORS does not allow this: {', '.join(wrong)}") if wrong else Response(status_code=204)
+    answer = (
+        refused(request, 400, f"CORS does not allow this: {', '.join(wrong)}", reason="cors")
+        if wrong
+        else Response(status_code=204)
+    )
     if cors.allows(origin):
         answer.raw_headers += _allowing(cors, origin)
     answer.raw_headers += [

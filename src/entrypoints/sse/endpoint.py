@@ -10,16 +10,24 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from stagecast.domain.access import Access
-from stagecast.domain.errors import BusUnavailable, InvalidPosition, InvalidTopic, NotConfigured
+from stagecast.domain.errors import (
+    AccessUnavailable,
+    BusUnavailable,
+    InvalidPosition,
+    InvalidTopic,
+    NotConfigured,
+)
 from stagecast.domain.positions import Position
 from stagecast.domain.topics import Topic
 
 from .cors import allowing, preflight
 from .edge import Edge
 from .gate import Denied, Gate
+from .locality import counted_as
 from .refusals import come_back, refused
 from .response import EventStream, Stream
 from .settings import CorsSettings
+from .sizes import oversized
 from .viewer import Draining, Finished, TooManyViewers, UnknownRun, ViewRequest
 
 logger = logging.getLogger("stagecast.sse")
@@ -27,6 +35,8 @@ logger = logging.getLogger("stagecast.sse")
 Answer: TypeAlias = Response | Stream | EventStream
 Handler: TypeAlias = Callable[[Request, Topic], Awaitable[Answer]]
 """Answers a request about a topic. Raises Denied, and BusUnavailable where the client is to come back."""
+TopicOf: TypeAlias = Callable[[Request], Awaitable[Topic]]
+"""What a request is about. Raises InvalidTopic and Denied."""
 
 READING = "GET", "HEAD"
 
@@ -37,11 +47,19 @@ def _topic(project: str, stage: str | None) -> Topic:
     return Topic.of(project, stage)
 
 
+async def _in_path(request: Request) -> Topic:
+    if b"%2f" in (request.scope.get("raw_path") or b"").lower():  # it would be a separator, and name another topic
+        raise InvalidTopic("a path must not contain an encoded slash (%2F)")
+    return _topic(request.path_params["project_id"], request.path_params.get("stage_name"))
+
+
 class Endpoint:
     """One kind of route: what is the same for all of them, around a handler."""
 
-    def __init__(self, handler: Handler, cors: CorsSettings, methods: Sequence[str] = READING) -> None:
-        self._handler, self._cors, self._methods = handler, cors, methods
+    def __init__(
+        self, handler: Handler, cors: CorsSettings, methods: Sequence[str] = READING, topic_of: TopicOf = _in_path
+    ) -> None:
+        self._handler, self._cors, self._methods, self._topic_of = handler, cors, methods, topic_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answered(Request(scope, receive))  # the request is not kept while the stream lives
@@ -60,7 +78,7 @@ class Endpoint:
     async def _answer_or_come_back(self, request: Request) -> Answer:
         try:
             return await self._answer(request)
-        except BusUnavailable as error:
+        except (BusUnavailable, AccessUnavailable) as error:
             return come_back(request, 503, str(error))
         except NotConfigured as error:
             logger.error("no request can be served: %s", error)
@@ -71,15 +89,15 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Answer:
         """Everything that is decided before the first byte."""
+        if (refusal := oversized(request, request.app.state.edge.settings)) is not None:
+            return refusal
         if request.method not in self._methods:
             allowed = ", ".join(self._methods)
             return refused(request, 405, f"{allowed} only, not {request.method}", {"Allow": allowed})
         try:
-            topic = _topic(request.path_params["project_id"], request.path_params.get("stage_name"))
+            return await self._handler(request, await self._topic_of(request))
         except InvalidTopic as error:
             return refused(request, 400, str(error))
-        try:
-            return await self._handler(request, topic)
         except Denied as error:
             return error.answer
 
@@ -104,7 +122,14 @@ class Streams:
         except Draining as error:
             return come_back(request, 503, str(error))
         except TooManyViewers as error:
-            return come_back(request, 429, str(error))
+            return come_back(request, 429, str(error), reason=error.limit)
+
+
+async def closed(request: Request, _: Topic) -> Response:
+    """The handler of the open routes where a policy protects the streams. It says so whoever asks for whatever."""
+    return refused(
+        request, 404, "this server has an access policy: streams are at the same path with stream/ at its end"
+    )
 
 
 def _view_request(request: Request, topic: Topic, access: Access | None) -> ViewRequest:
@@ -122,6 +147,7 @@ def _view_request(request: Request, topic: Topic, access: Access | None) -> View
         malformed=malformed,
         latest=query.get("replay") == "latest",
         run=query.get("run") or None,
-        principal=access.principal if access else None,
+        principal=(access.principal or None) if access else None,
+        address=counted_as(request.scope),
         expires_at=access.expires_at if access else None,
     )

@@ -44,8 +44,15 @@ def retry(milliseconds: int) -> bytes:
 def _json(message: Mapping[str, JSON]) -> bytes:
     try:
         return dumps(message)
-    except InvalidEvent:  # a lone surrogate from a foreign peer: UTF-8 has none, an escape in JSON has
-        return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    except InvalidEvent:  # of a foreign peer: a lone surrogate, which UTF-8 has not and an escape in JSON has, say
+        return _foreign(message)
+
+
+def _foreign(message: Mapping[str, JSON]) -> bytes:
+    try:
+        return json.dumps(message, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError):  # not even that; its viewers are not to wait for ever for the next
+        return b'{"type":"undecodable"}'
 
 
 def _identifier(text: str) -> bytes:

@@ -13,7 +13,7 @@ from stagecast.domain.errors import BusUnavailable, NotConfigured
 from stagecast.domain.topics import Topic
 
 from .edge import Edge
-from .refusals import problem
+from .refusals import NOSNIFF, problem
 
 logger = logging.getLogger("stagecast.sse")
 
@@ -21,7 +21,7 @@ PATIENCE = 2.0
 """Seconds that the bus may take. Probes of load balancers and orchestrators commonly give up after a few."""
 PROBE = Topic("stagecast-readiness")
 """A project that nobody publishes to; following it leaves nothing behind."""
-_NO_STORE = {"Cache-Control": "no-store"}
+_NO_STORE = {"Cache-Control": "no-store", **NOSNIFF}
 
 
 def health_routes(edge: Edge) -> list[Route]:

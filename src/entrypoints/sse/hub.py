@@ -40,6 +40,7 @@ class Hub:
         self._clock = clock
         self._count = 0
         self._principals = Counter[str]()
+        self._addresses = Counter[str]()
         self._reading = asyncio.Semaphore(READERS)
         self._on_leave = self._left  # one object for all viewers
         self._timer: asyncio.Task[None] | None = None
@@ -57,8 +58,10 @@ class Hub:
         viewer = Viewer(channel, request, asyncio.get_running_loop().time(), self._on_leave)
         channel.attach(viewer)
         self._count += 1
-        if request.principal is not None:
+        if request.principal:
             self._principals[request.principal] += 1
+        if request.address:
+            self._addresses[request.address] += 1
         try:
             async with asyncio.timeout(self.settings.patience):
                 await channel.standing()
@@ -98,11 +101,13 @@ class Hub:
         settings, project = self.settings, request.topic.project
         channel = self.channels.get(project)
         if self._count >= settings.connections:
-            raise TooManyViewers(f"this server has {self._count} streams")
+            raise TooManyViewers("connections", f"this server has {self._count} streams")
         if channel is not None and len(channel.viewers) >= settings.project_connections:
-            raise TooManyViewers(f"project {project} has {len(channel.viewers)} streams")
-        if request.principal is not None and self._principals[request.principal] >= settings.principal_connections:
-            raise TooManyViewers(f"{request.principal!r} has {self._principals[request.principal]} streams")
+            raise TooManyViewers("project", f"project {project} has {len(channel.viewers)} streams")
+        if (principal := request.principal) and self._principals[principal] >= settings.principal_connections:
+            raise TooManyViewers("principal", f"{principal!r} has {self._principals[principal]} streams")
+        if (address := request.address) and self._addresses[address] >= settings.address_connections:
+            raise TooManyViewers("address", f"there are {self._addresses[address]} streams from this address")
         if channel is None:
             channel = self.channels[project] = Channel(self.bus, project, settings)
         if self._timer is None:
@@ -111,10 +116,11 @@ class Hub:
 
     def _left(self, viewer: Viewer) -> None:
         self._count -= 1
-        if (principal := viewer.request.principal) is not None:
-            self._principals[principal] -= 1
-            if not self._principals[principal]:
-                del self._principals[principal]
+        for counter, name in (self._principals, viewer.request.principal), (self._addresses, viewer.request.address):
+            if name:
+                counter[name] -= 1
+                if not counter[name]:
+                    del counter[name]
         if (channel := self.channels.get(viewer.topic.project)) is not None:
             channel.detach(viewer)
 

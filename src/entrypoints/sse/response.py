@@ -15,6 +15,7 @@ HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
 )
 """Of every answer that is an event stream. No hop-by-hop header: those are the server's business."""
 

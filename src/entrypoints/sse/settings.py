@@ -12,6 +12,10 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[1-9]
 _DEFAULT_PORTS = re.compile(r"http://.*:80|https://.*:443")
 
 
+def _lower(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
+
+
 @frozen(kw_only=True)
 class EdgeSettings:
     """Times in seconds, counts of connections. Raises ValueError for a value out of range."""
@@ -35,7 +39,18 @@ class EdgeSettings:
     project_connections: int = field(default=10_000, validator=validators.gt(0))
     """Streams of one project in this process."""
     principal_connections: int = field(default=1_000, validator=validators.gt(0))
-    """Streams of one principal (as an access policy names it) in this process."""
+    """Streams of one principal (as an access policy names it) in this process. Who is nobody in particular is none."""
+    address_connections: int = field(default=10_000, validator=validators.gt(0))
+    """Streams of one client address (IPv6: of one /64) in this process. As many as there may be at all: behind a proxy
+    that names no client, and on loopback, all viewers have one address."""
+    url_bytes: int = field(default=8 * 1024, validator=validators.gt(0))
+    """Of a path with its query; a longer one is answered with 414."""
+    header_bytes: int = field(default=16 * 1024, validator=validators.gt(0))
+    """Of all headers of a request, cookies among them; more are answered with 431."""
+    request_seconds: float = field(default=20.0, validator=validators.gt(0))
+    """That a request may take to arrive whole, where `stagecast serve` is the server; then the connection is closed."""
+    hosts: frozenset[str] = field(factory=frozenset, converter=_lower)
+    """Names of this machine beside localhost: where no policy protects the streams, no other Host is served."""
 
 
 def _frozen(origins: Iterable[str]) -> frozenset[str]:

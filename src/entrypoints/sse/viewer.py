@@ -19,7 +19,11 @@ class Finished(StagecastError):
 
 
 class TooManyViewers(StagecastError):
-    """A limit of connections is reached."""
+    """A limit of connections is reached; `limit` names it."""
+
+    def __init__(self, limit: str, detail: str) -> None:
+        super().__init__(detail)
+        self.limit = limit
 
 
 class Draining(StagecastError):
@@ -42,6 +46,9 @@ class ViewRequest:
     run: str | None = None
     """Show this run only."""
     principal: str | None = None
+    """Who it is; None and "" stand for nobody in particular."""
+    address: str | None = None
+    """Where the client is, as connections are counted; None where nobody can tell."""
     expires_at: float | None = None
     """When the connection must end, in seconds since the epoch."""
 

@@ -76,7 +76,7 @@ def test_a_wrong_setting_is_told(arguments: list[str], environ: dict[str, str], 
 
 
 def test_a_users_model_is_used_in_any_mode() -> None:
-    """The page names it; nothing is asked of it before a job runs."""
+    """The page names it, nothing is asked of it before a job runs; why it fails is said to the terminal, not to viewers."""
     environ = {**ENVIRON, openai.URL_VARIABLE: f"http://127.0.0.1:{free_port()}/v1", openai.MODEL_VARIABLE: "big-1"}
     with demo_process("--port", "0", environ=environ) as demo:
         setting = httpx.get(f"{demo.url()}demo/setting", timeout=10).json()
@@ -85,7 +85,11 @@ def test_a_users_model_is_used_in_any_mode() -> None:
         with httpx.stream("GET", f"{demo.url()}api/v1/sse/projects/123/?replay=latest", timeout=20) as stream:
             shown = stream.read().decode()
         assert "pipeline_error" in shown
-        assert "127.0.0.1" in shown
+        assert "127.0.0.1" not in shown
+        found = re.search(r"The stage failed \(error [0-9a-f]{8}\)", shown)
+        assert found
+        reason = wait_until(lambda: re.search(f"{re.escape(found[0])}: .*127.0.0.1", demo.output))
+        assert "ModelFailed" in str(reason)
 
 
 def test_a_redis_of_its_own_ends_with_the_demo() -> None:

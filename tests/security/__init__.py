@@ -1,0 +1,1 @@
+"""What hostile input, hostile callers and hostile pages cannot do."""
