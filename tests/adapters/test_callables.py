@@ -61,7 +61,19 @@ class SyncPolicy:
         SyncPolicy,
         SyncPolicy().authorize,
     ],
-    ids=str,
+    ids=[
+        "function",
+        "plain function",
+        "partial",
+        "plain partial",
+        "lambda",
+        "callable",
+        "later",
+        "class",
+        "object",
+        "plain class",
+        "method",
+    ],
 )
 async def test_what_can_be_called_is_a_policy(found: Any) -> None:
     """A function, an object that is called like one, and what has `authorize`, a class included."""
@@ -145,7 +157,11 @@ class Mute:
     pass
 
 
-@pytest.mark.parametrize("found", [None, 1, "ann", object(), Needy, Mute, GRANT], ids=str)
+@pytest.mark.parametrize(
+    "found",
+    [None, 1, "ann", object(), Needy, Mute, GRANT],
+    ids=["None", "number", "text", "object", "needy", "mute", "grant"],
+)
 def test_what_is_no_policy_is_refused(found: Any) -> None:
     """When the server starts."""
     with pytest.raises(NotConfigured, match="own:policy"):

@@ -230,7 +230,8 @@ async def test_a_policy_that_fails_grants_nothing(project: str, answer: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "status"), [(None, 200), (time.time() + 3600, 200), (0.0, 401), (-math.inf, 401), (math.nan, 401)]
+    ("expires_at", "status"),
+    [(None, 200), (4e9, 200), (0.0, 401), (-math.inf, 401), (math.nan, 401)],
 )
 async def test_a_grant_that_is_over_is_none(project: str, expires_at: float | None, status: int) -> None:
     """Whatever the policy says besides."""
