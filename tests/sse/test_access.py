@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
