@@ -1,5 +1,6 @@
 """The hub when the bus breaks, forgets or cannot be reached."""
 
+import asyncio
 from contextlib import suppress
 
 import pytest
@@ -10,6 +11,7 @@ from stagecast.domain.errors import BusUnavailable
 from stagecast.domain.events import TokenEmitted
 from stagecast.domain.topics import Topic
 from stagecast.entrypoints.sse import EdgeSettings
+from stagecast.entrypoints.sse.viewer import Draining
 from stagecast.entrypoints.testing.actors import Producer
 from tests.sse.eventstream import types
 from tests.sse.flaky import FlakyBus
@@ -129,3 +131,16 @@ async def test_a_bus_that_cannot_be_reached_is_reported_in_time(bus: MemoryBus) 
             return False
 
         await eventually(joined)
+
+
+async def test_a_server_that_stops_does_not_keep_who_waits_for_the_bus(bus: MemoryBus) -> None:
+    """It would be cut off with a 500, after which a browser does not come back."""
+    flaky = FlakyBus(bus)
+    flaky.fail(BusUnavailable("away"), times=1000)
+    async with hub_on(flaky, EdgeSettings(patience=60)) as hub:
+        joining = asyncio.ensure_future(sit(hub))
+        await eventually(lambda: hub.channels and hub.channels["p"].viewers)
+        hub.drain()
+        with pytest.raises(Draining):
+            await asyncio.wait_for(joining, 10)
+        assert not hub.channels["p"].viewers

@@ -42,6 +42,8 @@ class Hub:
         self._principals = Counter[str]()
         self._addresses = Counter[str]()
         self._reading = asyncio.Semaphore(READERS)
+        self._joining: set[asyncio.Timeout] = set()
+        """Bounds those who are about to join."""
         self._on_leave = self._left  # one object for all viewers
         self._timer: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -63,11 +65,18 @@ class Hub:
         if request.address:
             self._addresses[request.address] += 1
         try:
-            async with asyncio.timeout(self.settings.patience):
-                await channel.standing()
-            await admit(channel, viewer, self._reading)
+            async with asyncio.timeout(None) as joining:  # a server that stops does not wait for a bus that is away
+                self._joining.add(joining)
+                try:
+                    async with asyncio.timeout(self.settings.patience):
+                        await channel.standing()
+                    await admit(channel, viewer, self._reading)
+                finally:
+                    self._joining.discard(joining)
         except TimeoutError as error:
             viewer.leave()
+            if self.draining:
+                raise Draining("the server is about to stop") from error
             raise BusUnavailable("the bus does not answer") from error
         except BaseException:
             viewer.leave()
@@ -81,6 +90,8 @@ class Hub:
         if not self.draining:
             logger.info("the server drains: %d viewers are sent away", self._count)
         self.draining = True
+        for joining in self._joining:
+            joining.reschedule(0)
         for channel in self.channels.values():
             for viewer in list(channel.viewers):
                 self._send_away(viewer)
