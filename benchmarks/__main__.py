@@ -65,6 +65,7 @@ def _options() -> argparse.Namespace:
     what.add_argument("--page", action="store_true", help="write the page from the results that are there")
     parser.add_argument("--measures", default="", help=f"some of {','.join(MEASURES)}")
     parser.add_argument("--peers", default="", help="some of the peers (benchmarks/peers/table.py)")
+    parser.add_argument("--repetitions", type=int, help="of each peer, instead of the plan's: fewer on a busy day")
     parser.add_argument("--results", type=Path, help="the JSON file (default: below benchmarks/results)")
     parser.add_argument("--docs", type=Path, default=DOCS, help="the page's folder (default: %(default)s)")
     return parser.parse_args()
@@ -76,6 +77,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         plan = evolve(plan, measures=tuple(options.measures.split(",")))
     if options.peers:
         plan = evolve(plan, peers=tuple(options.peers.split(",")))
+    if times := options.repetitions:
+        plan = evolve(plan, repetitions=times, curve_repetitions=times, crowd_repetitions=times)
     return plan
 
 

@@ -60,3 +60,15 @@ def _emptied(server: RedisServer) -> RedisServer:
     with server.client() as client:
         client.flushall()
     return server
+
+
+LONGEST = ("tests/soak/test_soak.py", "tests/faults/test_outages.py", "tests/llm/", "tests/test_benchmarks.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: at the end one worker would wait for the other."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))
+
+    items.sort(key=rank)
