@@ -16,7 +16,7 @@ READY := .venv/.stamp-setup
 LLM_READY := .venv/.stamp-llm
 BENCH_READY := .venv-bench/.stamp
 
-.PHONY: help setup setup-llm lint format browser-check nginx-check vue wheel-check test soak mutants bench bench-check bench-setup demo demo-redis demo-llm clean
+.PHONY: help setup setup-llm lint format browser-check nginx-check sqlite-example vue wheel-check audit test soak mutants bench bench-check bench-setup demo demo-redis demo-llm clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,11 +54,18 @@ browser-check:  ## see that Chromium is there (installs it where apt-get can)
 nginx-check:  ## see that nginx is there (installs it where apt-get can)
 	scripts/ensure-nginx.sh
 
+sqlite-example: setup  ## install examples/transport-sqlite in a clean place, run its tests and serve with it (25 s)
+	$(BIN)/pytest -q tests/kit/test_sqlite_example.py
+
 vue: setup  ## install what examples/vue needs, with the Node.js of .venv
 	scripts/ensure-node.sh
 
 wheel-check: setup  ## build sdist and wheels, install one in a clean environment and run it
 	$(BIN)/python scripts/wheel_check.py
+
+# Strict: where the index or the network is away nothing was audited, and that is a failure. The project itself is on no index.
+audit: setup  ## look the installed packages up among known vulnerabilities (needs the network)
+	$(PIP) freeze --exclude-editable | $(BIN)/pip-audit --strict --disable-pip --no-deps -r /dev/stdin
 
 test: setup lint browser-check nginx-check vue wheel-check setup-llm  ## everything that must pass
 	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
 from stagecast.adapters.codec import JsonCodec
@@ -53,7 +53,7 @@ _BUILDERS: dict[str, Builder] = {
     "nats": _open_nats,
     "nats+tls": _open_nats,
 }
-_EXTRAS = {_open_redis: "redis", _open_nats: "nats"}
+_EXTRAS: dict[Builder, str] = {_open_redis: "redis", _open_nats: "nats"}
 """What to install for a builder."""
 
 _ADVICE = {
@@ -158,7 +158,9 @@ def _builder(scheme: str) -> Builder:
     if scheme in _ADVICE:
         raise NotConfigured(f"no transport for {scheme}://: {_ADVICE[scheme]}")
     known = {one: _EXTRAS.get(builder) for one, builder in _BUILDERS.items()} | {point.name: None for point in points}
-    listed = ", ".join(f"{one}://" + (f" (stagecast[{extra}])" if extra else "") for one, extra in sorted(known.items()))
+    listed = ", ".join(
+        f"{one}://" + (f" (stagecast[{extra}])" if extra else "") for one, extra in sorted(known.items())
+    )
     raise NotConfigured(
         f"no transport for {scheme or 'a URL without a scheme'}://; there are {listed}; a package that is not "
         f"installed here may bring another, by the entry-point group {TRANSPORTS}"
@@ -172,7 +174,7 @@ def _third_party(scheme: str, offered: list[EntryPoint]) -> Builder:
         raise NotConfigured(f"{scheme}:// is offered more than once, uninstall all but one: {', '.join(origins)}")
     origin = next(iter(origins), offered[0].value)
     try:
-        builder: object = offered[0].load()
+        loaded: object = offered[0].load()
     except ModuleNotFoundError as error:
         raise NotConfigured(
             f"a {scheme}:// bus needs the package {error.name}: install {error.name}; the transport is {origin}"
@@ -181,9 +183,9 @@ def _third_party(scheme: str, offered: list[EntryPoint]) -> Builder:
         raise NotConfigured(
             f"the transport for {scheme}://, {origin}, cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    if not callable(builder):
+    if not callable(loaded):
         raise NotConfigured(f"the transport for {scheme}://, {origin}, is no function that opens a bus")
-    return builder
+    return cast(Builder, loaded)
 
 
 def _after_fork() -> None:

@@ -97,7 +97,7 @@ WRONG: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         "1024 bits",
     ),
     "private": (lambda: {"public_key": private_pem(RSA), "algorithms": ["RS256"]}, "private key"),
-    "no file": (lambda: {"public_key": "/nowhere/key.pem", "algorithms": ["RS256"]}, "/nowhere/key.pem"),
+    "no file": (lambda: {"public_key": "/nowhere/key.pem", "algorithms": ["RS256"]}, "No such file or directory"),
     "garbage": (
         lambda: {"public_key": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----", "algorithms": ["RS256"]},
         "cannot be used",

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from stagecast.adapters.redis.bus import RedisBus
 from stagecast.adapters.redis.link import Connect, connect_to
-from stagecast.domain.bus import BusLimits, MessageBus
+from stagecast.domain.bus import BusLimits, Capabilities, MessageBus
 from stagecast.entrypoints.testing.actors import CODEC
 from stagecast.entrypoints.testing.backend import eventually
 from stagecast.entrypoints.testing.contract import (
@@ -160,6 +160,9 @@ def _emptied(server: RedisServer) -> RedisServer:
 class TestRedisBus(BusContract, ProcessContract, RewindContract):
     """Every guarantee, on real servers."""
 
+    name = "redis"
+    capabilities = Capabilities(persistent=True)
+
     @pytest.fixture
     def backend(self, _volatile: RedisServer) -> ServerBackend:
         return ServerBackend(_emptied(_volatile))
@@ -167,6 +170,8 @@ class TestRedisBus(BusContract, ProcessContract, RewindContract):
 
 class TestRedisThatCrashes(RestoreContract, RewindContract):
     """Restore, where the server dies and comes back without its data, or with an old dump."""
+
+    name = "redis that crashes"
 
     @pytest.fixture
     def backend(self, _volatile: RedisServer) -> CrashingBackend:
@@ -176,6 +181,8 @@ class TestRedisThatCrashes(RestoreContract, RewindContract):
 class TestRedisThatIsAway(OutageContract):
     """Outages of a durable server."""
 
+    name = "redis that is away"
+
     @pytest.fixture
     def backend(self, _durable: RedisServer) -> DurableBackend:
         return DurableBackend(_emptied(_durable), freezes=False)
@@ -184,6 +191,8 @@ class TestRedisThatIsAway(OutageContract):
 class TestRedisThatFreezes(OutageContract):
     """Outages in which connections stay open and nobody answers."""
 
+    name = "redis that freezes"
+
     @pytest.fixture
     def backend(self, _volatile: RedisServer) -> DurableBackend:
         return DurableBackend(_emptied(_volatile), freezes=True)
@@ -191,6 +200,8 @@ class TestRedisThatFreezes(OutageContract):
 
 class TestFakeRedis(BusContract):
     """Every guarantee within one process, on fakeredis."""
+
+    name = "fakeredis"
 
     @pytest.fixture
     def backend(self) -> FakeBackend:

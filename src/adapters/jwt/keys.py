@@ -62,7 +62,9 @@ def of_file_or_text(jwt: ModuleType, public_key: str, algorithms: list[str]) -> 
         try:
             text = Path(public_key).read_text("ascii")
         except (OSError, ValueError) as error:
-            raise NotConfigured(f"jwt.public_key is neither PEM nor a file that can be read: {error}") from error
+            # Not the text itself: it can be a secret that was meant for jwt.secret.
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise NotConfigured(f"jwt.public_key is neither PEM nor a file that can be read: {reason}") from error
     if "PRIVATE KEY" in text:
         raise NotConfigured("jwt.public_key is a private key, which only those who sign tokens may have")
     fitting = [checked(jwt, name, text.strip(), "jwt.public_key cannot be used") for name in algorithms]

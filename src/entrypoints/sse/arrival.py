@@ -102,7 +102,9 @@ class _PromptProtocol(HttpToolsProtocol):
         """Answer, unless another answer is under way, and close."""
         self.head = None
         self.bounds.tally.note(status, reason, f"a request is refused ({status}): {detail}")
-        if self.is_free and not self.transport.is_closing():
+        if cycle_is_silent := not self.is_free and not self.cycle.response_started and not self.pipeline:
+            self.cycle.disconnected = True  # what it would say comes too late: its request is none
+        if (self.is_free or cycle_is_silent) and not self.transport.is_closing():
             answer = problem(status, detail, {"Connection": "close"})
             headers = [*self.server_state.default_headers, *answer.raw_headers]
             lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from stagecast.adapters.codec import dumps
@@ -52,7 +52,7 @@ class Cancelling:
                 await bounded(request)
         except TooLarge as error:
             raise Denied(too_large(request)) from error
-        except TimeoutError as error:
+        except (TimeoutError, ClientDisconnect) as error:
             raise Denied(refused(request, 408, "the body does not come", reason="slow")) from error
 
     def _refuse_foreign_pages(self, request: Request) -> None:

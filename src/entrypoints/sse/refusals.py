@@ -26,7 +26,9 @@ _REASONS = {400: "malformed", 401: "credentials", 403: "access", 404: "unknown",
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error as RFC 9457 has it."""
     fields = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return Response(dumps(fields), status, {**(headers or {}), **NOSNIFF}, media_type="application/problem+json")
+    # A shared cache would answer others with it, 404 and 405 above all, which it may keep without being told.
+    headers = {"Cache-Control": "no-store", **(headers or {}), **NOSNIFF}
+    return Response(dumps(fields), status, headers, media_type="application/problem+json")
 
 
 def refused(
@@ -55,7 +57,7 @@ def come_back(request: Request, status: int, detail: str, *, reason: str = "") -
     seconds = random.uniform(*COME_BACK_SECONDS)  # noqa: S311
     if "text/event-stream" in request.headers.get("accept", "").lower():
         return Stream(framing.retry(int(seconds * 1000)))
-    return problem(status, detail, {"Retry-After": str(round(seconds)), "Cache-Control": "no-store"})
+    return problem(status, detail, {"Retry-After": str(round(seconds))})
 
 
 def _note(request: Request, status: int, detail: str, reason: str = "") -> None:

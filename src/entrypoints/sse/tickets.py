@@ -98,7 +98,7 @@ class TicketOffice:
         except TooLarge as error:
             raise Denied(too_large(request)) from error
         except (TimeoutError, ClientDisconnect) as error:
-            raise Denied(refused(request, 408, "the body does not come")) from error
+            raise Denied(refused(request, 408, "the body does not come", reason="slow")) from error
         try:
             named = json.loads(body)
         except (ValueError, RecursionError) as error:

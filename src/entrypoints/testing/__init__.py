@@ -1,4 +1,11 @@
-"""What authors of transports and users need for their own tests: the contract suite of the MessageBus port."""
+"""What authors of transports and users need for their own tests: the contract suite of the port, and fixtures.
+
+* `contract`: the suite, one class to subclass (docs/extending.md).
+* `plugin`: pytest loads it by its entry point wherever stagecast is installed; it explains the suite's failures and has
+  the fixtures `stagecast_bus`, `stagecast_clock`, `stagecast_publisher`, `stagecast_subscriber`, `stagecast_recorder`
+  and `stagecast_harness` (docs/testing-your-app.md).
+* `fixtures`: the same under short names, for a conftest.py that asks for them.
+"""
 
 import pytest
 
@@ -6,7 +13,9 @@ _THEMES = (
     "closing",
     "faults",
     "leases",
+    "live",
     "log",
+    "overtaking",
     "processes",
     "publishers",
     "restore",

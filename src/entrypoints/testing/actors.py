@@ -184,7 +184,7 @@ class Reader:
     def text(self) -> str:
         return self.state(self.topic if self.topic.stage else STAGE).text
 
-    async def until(self, reached: Callable[[], object], timeout: float = PATIENCE) -> None:
+    async def until(self, reached: Callable[[], object], timeout: float | None = None) -> None:
         """Wait until `reached()` is true."""
 
         def look() -> object:
@@ -203,7 +203,7 @@ class Reader:
         assert position is not None
         await self.until(lambda: self.position is not None and self.position >= position)
 
-    async def until_ended(self, topic: Topic = STAGE, timeout: float = PATIENCE) -> None:
+    async def until_ended(self, topic: Topic = STAGE, timeout: float | None = None) -> None:
         """Wait until a stage has ended."""
         await self.until(lambda: self.state(topic).ended, timeout)
 
@@ -314,7 +314,7 @@ async def publishing(
     try:
         yield publisher
         publisher.close()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE.seconds):
             await delivering
     finally:
         delivering.cancel()

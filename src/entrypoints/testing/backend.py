@@ -6,13 +6,22 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, TypeVar, overload
 
 import anyio
+from attrs import define
 
 from stagecast.domain.bus import BusLimits, MessageBus
+from stagecast.entrypoints.wiring import open_bus
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
-"""Seconds that a test waits for a condition before it fails; a correct bus needs a fraction."""
+
+@define
+class Patience:
+    """How long a test waits for a condition before it fails: the `patience` of the class that runs."""
+
+    seconds: float = 20.0
+
+
+PATIENCE = Patience()
 POLL = 0.005
 
 
@@ -67,6 +76,29 @@ class FlakyBackend(Backend, Protocol):
         ...
 
 
+class UrlBackend:
+    """A `ProcessBackend` that opens its buses as users do, by `open_bus`. A subclass says how to lose everything."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    async def open(self, limits: BusLimits) -> MessageBus:
+        return open_bus(self._url, limits)
+
+    async def close(self, bus: MessageBus) -> None:
+        await bus.aclose()
+
+    async def lose_everything(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must say how {self._url} loses everything")
+
+    async def connections(self) -> int:
+        return 0
+
+
 @asynccontextmanager
 async def opened(backend: Backend, limits: BusLimits) -> AsyncIterator[MessageBus]:
     """A handle of its own for the block."""
@@ -78,11 +110,12 @@ async def opened(backend: Backend, limits: BusLimits) -> AsyncIterator[MessageBu
 
 
 @overload
-async def eventually(predicate: Callable[[], Awaitable[T]], timeout: float = PATIENCE) -> T: ...
+async def eventually(predicate: Callable[[], Awaitable[T]], timeout: float | None = None) -> T: ...
 @overload
-async def eventually(predicate: Callable[[], T], timeout: float = PATIENCE) -> T: ...
-async def eventually(predicate: Callable[[], Any], timeout: float = PATIENCE) -> Any:
-    """Call `predicate` until its value is true and return that; AssertionError after `timeout` seconds."""
+async def eventually(predicate: Callable[[], T], timeout: float | None = None) -> T: ...
+async def eventually(predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+    """Call `predicate` until its value is true and return that; AssertionError after `timeout` seconds (PATIENCE)."""
+    timeout = PATIENCE.seconds if timeout is None else timeout
     deadline = time.monotonic() + timeout
     while True:
         result = predicate()

@@ -10,12 +10,14 @@ from stagecast.domain.producing import TaskRun
 
 from .actors import OTHER_STAGE, PROJECT, Producer, openings, publishing, reading, shown, snapshot, state
 from .backend import FlakyBackend, RewindingBackend, eventually, opened
+from .claims import ContractTests, needs
 
 LIMITS = BusLimits(lease=2.0)
 SHORT_LEASE = BusLimits(lease=0.5)
 
 
-class RewindContract:
+@needs("resume", "rewind")
+class RewindContract(ContractTests):
     """A backend that loads an older dump."""
 
     async def test_15_rewind_is_noticed_by_a_living_producer(self, backend: RewindingBackend) -> None:
@@ -149,7 +151,8 @@ class RewindContract:
             assert back.resets == ["epoch"]
 
 
-class OutageContract:
+@needs("resume", "outage")
+class OutageContract(ContractTests):
     """A backend that is away for a while, with its data kept."""
 
     async def test_12_outage_is_told_by_its_type(self, backend: FlakyBackend) -> None:

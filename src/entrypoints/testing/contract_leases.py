@@ -8,12 +8,13 @@ from stagecast.domain.events import StageCompleted, StageFailed, StageUpdated
 
 from .actors import OTHER_STAGE, PROJECT, STAGE, Producer, openings, publishing, queued, reading, snapshot, state
 from .backend import Backend, eventually, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits()
 SHORT_LEASE = BusLimits(lease=0.5)
 
 
-class LeaseContract:
+class LeaseContract(ContractTests):
     """Who watches, and what it takes to lose a run."""
 
     async def test_13_lease_of_a_dead_producer_ends_its_run_once(self, backend: Backend) -> None:
@@ -191,7 +192,7 @@ class LeaseContract:
             await eventually(lambda: not subscription.liveness.active)
 
 
-class CancelContract:
+class CancelContract(ContractTests):
     """Asking a run to stop."""
 
     async def test_14_cancel_is_told_to_the_producers(self, backend: Backend) -> None:

@@ -7,6 +7,7 @@ from stagecast.domain.events import ItemCompleted, ProgressReported, StageComple
 
 from .actors import OTHER_STAGE, PROJECT, STAGE, Producer, reading, shown, snapshot, state
 from .backend import Backend, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits()
 SHORT_LOG = BusLimits(log_length=64)
@@ -14,7 +15,7 @@ FAR_BEHIND = 3_000
 """Events: far more than a short log keeps, however roughly a transport trims."""
 
 
-class LogContract:
+class LogContract(ContractTests):
     """The log of a project, as one or several subscribers read it."""
 
     async def test_01_order_of_several_producers_in_several_stages(self, backend: Backend) -> None:

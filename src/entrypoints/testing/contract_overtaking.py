@@ -6,9 +6,10 @@ from stagecast.domain.bus import BusLimits
 
 from .actors import Producer, reading, shown, state
 from .backend import Backend, opened
+from .claims import ContractTests
 
 
-class OvertakingContract:
+class OvertakingContract(ContractTests):
     """The older has been overtaken, was not told yet, and is back before the newer is."""
 
     @pytest.mark.parametrize(("run", "task"), [("new", "new"), ("old", "old")], ids=["run", "attempt"])

@@ -10,13 +10,14 @@ from stagecast.domain.events import ItemCompleted
 from stagecast.domain.topics import Topic
 
 from .actors import PROJECT, STAGE, Producer, publishing, reading, shown, snapshot, state
-from .backend import Backend, opened
+from .backend import PATIENCE, Backend, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits()
 THREADS = 6
 
 
-class PublishersContract:
+class PublishersContract(ContractTests):
     """Threads, each with an event loop, that publish to and read from one backend."""
 
     async def test_11_publishers_in_threads(self, backend: Backend) -> None:
@@ -58,7 +59,7 @@ class PublishersContract:
     async def test_11_readers_in_threads(self, backend: Backend) -> None:
         """Readers in other threads see what this one publishes, and end with the same state."""
         async with opened(backend, LIMITS) as bus:
-            ready, states = threading.Barrier(THREADS + 1, timeout=20), list[dict[str, object]]()
+            ready, states = threading.Barrier(THREADS + 1, timeout=PATIENCE.seconds), list[dict[str, object]]()
 
             async def read(_: int) -> None:
                 async with opened(backend, LIMITS) as own, reading(own) as reader:

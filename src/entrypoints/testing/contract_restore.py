@@ -10,12 +10,13 @@ from stagecast.domain.publishing import StagePublisher
 
 from .actors import OTHER_STAGE, PROJECT, Producer, publishing, reading, shown, snapshot, state
 from .backend import Backend, eventually, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits(lease=2.0)
 """A short lease lets idle publishers renew, and so notice a loss, every 0.4 s."""
 
 
-class RestoreContract:
+class RestoreContract(ContractTests):
     """Losing everything in the middle of things."""
 
     async def test_15_restore_of_a_text_in_the_making(self, backend: Backend) -> None:

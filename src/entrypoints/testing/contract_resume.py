@@ -9,6 +9,7 @@ from stagecast.domain.topics import Topic
 
 from .actors import OTHER_STAGE, PROJECT, STAGE, Producer, openings, queued, reading, shown, snapshot, state
 from .backend import Backend, eventually, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits()
 SHORT_LOG = BusLimits(log_length=64)
@@ -16,7 +17,7 @@ SHORT_LIFE = BusLimits(time_to_live=0.8)
 FAR = 3_000
 
 
-class ResumeContract:
+class ResumeContract(ContractTests):
     """What a reader gets who comes back, and what is gone by then."""
 
     async def test_05_resume_yields_the_exact_rest(self, backend: Backend) -> None:

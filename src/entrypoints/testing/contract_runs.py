@@ -16,13 +16,14 @@ from stagecast.domain.events import (
 
 from .actors import OTHER_STAGE, STAGE, Producer, openings, reading, state
 from .backend import Backend, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits()
 SHORT_LEASE = BusLimits(lease=0.5)
 SHORT_QUEUE = BusLimits(queue_deadline=0.3, lease=0.4)
 
 
-class PlainRunsContract:
+class PlainRunsContract(ContractTests):
     """Plain publishers join the stage's current run, or open the next."""
 
     async def test_08_runs_are_opened_by_a_token_or_a_status(self, backend: Backend) -> None:

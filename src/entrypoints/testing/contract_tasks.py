@@ -14,13 +14,14 @@ from stagecast.domain.events import (
 
 from .actors import OTHER_STAGE, STAGE, Producer, openings, queued, reading, snapshot, state
 from .backend import Backend, eventually, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits()
 SHORT_LEASE = BusLimits(lease=0.5)
 SHORT_QUEUE = BusLimits(queue_deadline=0.3, lease=0.4)
 
 
-class TaskRunsContract:
+class TaskRunsContract(ContractTests):
     """Runs under known ids: queued, executed by tasks, retried, redelivered, superseded."""
 
     async def test_08_attempts_are_numbered_by_nonce(self, backend: Backend) -> None:

@@ -7,11 +7,12 @@ from stagecast.domain.events import StageUpdated, TokenEmitted
 
 from .actors import OTHER_STAGE, Producer, reading, state
 from .backend import Backend, opened
+from .claims import ContractTests
 
 LIMITS = BusLimits()
 
 
-class TextContract:
+class TextContract(ContractTests):
     """Who may write a stage's text, and where."""
 
     async def test_08_text_is_what_its_writer_wrote(self, backend: Backend) -> None:
