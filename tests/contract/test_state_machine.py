@@ -23,7 +23,7 @@ from stagecast.domain.publishing import StagePublisher
 from stagecast.domain.topics import Topic
 from stagecast.entrypoints.testing.actors import CODEC, Reader, reading, shown, snapshot
 from stagecast.entrypoints.testing.backend import Backend
-from tests.contract.test_memory import MemoryBackend
+from tests.contract.memory import MemoryBackend
 from tests.contract.test_redis import FakeBackend, ServerBackend
 from tests.servers import RedisServer
 

@@ -197,7 +197,7 @@ async def test_a_url_is_refused_or_reaches_what_it_names(project: str, stage: st
     is_valid = named is not None and all(is_id(one) for one in named if one is not None)
     status, asked = await reached(path)
     assert asked == ([named] if is_valid else [])
-    assert status in ({403} if is_valid else {307, 400, 404}), path
+    assert status in ({403} if is_valid else {400, 404}), path
 
 
 @bounded

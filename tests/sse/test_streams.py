@@ -211,3 +211,11 @@ async def test_a_large_event_arrives_whole_beside_others(
         token, done, _ = await browser.rest()
         assert token["content"] == large
         assert done["full_text"] == "x" * 200_000
+
+
+@pytest.mark.parametrize("path", ["", "/stages/rewrite", "/stages/rewrite/stream", "/stream"])
+async def test_no_redirect_repeats_a_ticket(edge: Served, project: str, path: str) -> None:
+    """Without its last slash a URL is served as it is, not sent on to the host that the request has named."""
+    async with request(edge.port, f"/api/v1/sse/projects/{project}{path}?last_event_id=1-1") as answer:
+        assert answer.status == (401 if path.endswith("stream") else 200)
+        assert "location" not in answer.headers

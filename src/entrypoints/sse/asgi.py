@@ -88,6 +88,9 @@ def create_app(
             Route(STAGE, plain),
             Route(PROJECT + GUARDED, guarded),
             Route(STAGE + GUARDED, guarded),
+            # Without the last slash too: a redirect would repeat a ticket, under the host that the request named.
+            *(Route(path.rstrip("/"), plain, include_in_schema=False) for path in (PROJECT, STAGE)),
+            *(Route((path + GUARDED).rstrip("/"), guarded, include_in_schema=False) for path in (PROJECT, STAGE)),
         ],
         [Route(CANCEL, cancel), Route(TICKETS, give), *health_routes(edge), openapi_route(), *routes],
         lifespan,
@@ -107,6 +110,7 @@ class EdgeApp(Starlette):
         super().__init__(
             routes=[*streams, *others], exception_handlers={HTTPException: on_http_exception}, lifespan=lifespan
         )
+        self.router.redirect_slashes = False
         self._streams = streams
 
     def build_middleware_stack(self) -> ASGIApp:

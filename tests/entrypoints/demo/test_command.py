@@ -76,7 +76,7 @@ def test_a_wrong_setting_is_told(arguments: list[str], environ: dict[str, str], 
 
 
 def test_a_users_model_is_used_in_any_mode() -> None:
-    """The page names it, nothing is asked of it before a job runs; why it fails is said to the terminal, not to viewers."""
+    """The page names it, nothing is asked of it before a job runs; why it fails is told in the terminal alone."""
     environ = {**ENVIRON, openai.URL_VARIABLE: f"http://127.0.0.1:{free_port()}/v1", openai.MODEL_VARIABLE: "big-1"}
     with demo_process("--port", "0", environ=environ) as demo:
         setting = httpx.get(f"{demo.url()}demo/setting", timeout=10).json()
