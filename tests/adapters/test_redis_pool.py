@@ -142,3 +142,16 @@ async def test_a_closed_connection_is_made_again_once(any_redis: RedisServer) ->
 
 def _is_blocked(client: Any) -> bool:
     return bool(client.info("clients")["blocked_clients"])
+
+
+async def test_a_command_under_way_does_not_outlive_its_pool(any_redis: RedisServer) -> None:
+    """What is closed stays closed: the quiet retry of a torn connection would make another one that nobody closes."""
+    await eventually(lambda: connections(any_redis) == 0)
+    pool = connect_to(any_redis.url)(max_connections=1).connection_pool
+    assert isinstance(pool, PackingPool)
+    waiting = asyncio.ensure_future(pool.ask("BLPOP", "nothing", 60))
+    await eventually(lambda: connections(any_redis) == 1)
+    await pool.aclose()
+    with pytest.raises(RedisConnectionError):
+        await asyncio.wait_for(waiting, 10)
+    await eventually(lambda: connections(any_redis) == 0)

@@ -7,10 +7,10 @@ from attrs import evolve
 
 from stagecast.domain.bus import Delivery, Published
 from stagecast.domain.following import Follower, Reset, Shown, View
-from stagecast.domain.positions import Position
 from stagecast.domain.topics import Topic
 from stagecast.entrypoints.messages import message
 from stagecast.entrypoints.read_ahead import ReadAhead
+from stagecast.entrypoints.sse import framing
 from stagecast.entrypoints.sse.hub import Hub
 from stagecast.entrypoints.sse.viewer import Finished, ViewRequest
 from tests.faults.interleaving import step
@@ -95,9 +95,9 @@ def viewer(*, delta: bool = False, returns: bool = False, to: int = 0) -> Actor:
     async def view(world: World) -> None:
         watch = world.watch()
         request = ViewRequest(topic=world.topic, delta=delta)
-        if returns:
-            last = await _connect(world, world.hub(), request, watch, leaves=True)
-            request = evolve(request, after=last)
+        if returns and (last := await _connect(world, world.hub(), request, watch, leaves=True)):
+            after, is_cleared = framing.seen(last)
+            request = evolve(request, after=after, is_cleared=is_cleared)
         if not returns or not watch.has_ended():
             await _connect(world, world.hub(to), request, watch)
         watch.end(may_be_lost=world.is_lost)
@@ -105,9 +105,7 @@ def viewer(*, delta: bool = False, returns: bool = False, to: int = 0) -> Actor:
     return view
 
 
-async def _connect(
-    world: World, hub: Hub, request: ViewRequest, watch: Watch, *, leaves: bool = False
-) -> Position | None:
+async def _connect(world: World, hub: Hub, request: ViewRequest, watch: Watch, *, leaves: bool = False) -> str:
     """Read one connection to its end, or to its first message; what the browser would send as Last-Event-ID."""
     stream = EventStreamParser()
     try:
@@ -130,4 +128,4 @@ async def _connect(
         else:
             await notice.news()
     seat.leave()
-    return Position.parse(stream.last_event_id) if stream.last_event_id else request.after
+    return stream.last_event_id

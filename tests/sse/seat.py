@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from stagecast.domain.positions import Position
+from stagecast.entrypoints.sse import framing
 from stagecast.entrypoints.sse.viewer import Viewer
 from tests.sse.eventstream import EventStreamParser, Message
 
@@ -45,8 +47,14 @@ class Seat(Notice):
 
     @property
     def last(self) -> Position:
-        """What a browser would send as Last-Event-ID."""
-        return Position.parse(self.stream.last_event_id)
+        """What a browser has seen, by its Last-Event-ID."""
+        return framing.seen(self.stream.last_event_id)[0]
+
+    @property
+    def back(self) -> dict[str, Any]:
+        """How a browser would come back, by its Last-Event-ID."""
+        after, is_cleared = framing.seen(self.stream.last_event_id)
+        return {"after": after, "is_cleared": is_cleared}
 
     def take(self) -> list[Message]:
         """The messages of what there is to send now."""

@@ -139,8 +139,8 @@ class Link:
 
     async def aclose(self) -> None:
         """Close the command connections."""
+        await self._client.connection_pool.aclose()
         await self._client.aclose()
-        await self._client.connection_pool.disconnect()
 
     async def _check_version(self) -> None:
         try:

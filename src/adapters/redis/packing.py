@@ -31,6 +31,7 @@ class PackingPool(ConnectionPool):
         super().__init__(max_connections=max_connections, **options)
         self._timeout = timeout
         self._places = asyncio.Semaphore(max_connections)
+        self._is_closed = False
 
     def make_connection(self) -> AbstractConnection:
         """A connection that packs by hiredis."""
@@ -64,10 +65,17 @@ class PackingPool(ConnectionPool):
             await super().ensure_connection(connection)
 
     async def release(self, connection: AbstractConnection) -> None:
-        """Take a connection back."""
+        """Take a connection back; close it where the pool was closed meanwhile."""
         self._in_use_connections.remove(connection)
         self._available_connections.append(connection)
         self._places.release()
+        if self._is_closed:
+            await connection.disconnect(nowait=True)
+
+    async def aclose(self) -> None:
+        """Close all connections for good, those that are in use as well."""
+        self._is_closed = True
+        await self.disconnect()
 
     async def ask(self, *words: Word) -> Any:
         """The answer to one command of bytes and numbers, undecoded. Raises redis-py's errors and OSError.
@@ -79,7 +87,7 @@ class PackingPool(ConnectionPool):
             try:
                 return await _asked(connection, words)
             except (RedisConnectionError, OSError):
-                if not connection.retry.get_retries():
+                if self._is_closed or not connection.retry.get_retries():
                     raise
                 await connection.connect()  # type: ignore[no-untyped-call]
                 return await _asked(connection, words)

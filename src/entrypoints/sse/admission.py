@@ -67,8 +67,10 @@ async def _resumed(channel: Channel, viewer: Viewer, after: Position, reading: a
         if reached > here:
             continue
         end = fold.view.end(viewer.topic)
-        if end is not None and after >= end:
+        if end is not None and after >= end and not viewer.request.is_cleared:
             raise Finished(f"{viewer.topic} has ended")
+        if viewer.request.is_cleared:  # another process had lost what this one has: all of it is shown again
+            return channel.reset(viewer, "epoch")
         if fold.recent.covers(reached):
             break
         read = await _read(channel, reached, here, reading)

@@ -96,8 +96,9 @@ class Channel:
         fold, topic, run = self.fold, viewer.topic, viewer.request.run
         if cause is not None and viewer.lost_at is not None and not self._is_restored(viewer):
             # It keeps its old position: should it come back before the question is decided, it has still to be told.
-            self.begin(viewer, fold.recent.end, viewer.position or viewer.request.after)
-            return [fold.reset(topic, cause)]
+            seen = viewer.position or viewer.request.after
+            self.begin(viewer, fold.recent.end, seen)
+            return [fold.reset(topic, cause), b"" if seen is None else framing.cleared(seen)]
         viewer.lost_at = None
         self.begin(viewer, fold.recent.end, fold.view.position)
         if run is not None and self.run_of(topic) != run and (cause != "epoch" or fold.view.in_progress(topic)):

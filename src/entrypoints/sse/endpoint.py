@@ -17,9 +17,9 @@ from stagecast.domain.errors import (
     InvalidTopic,
     NotConfigured,
 )
-from stagecast.domain.positions import Position
 from stagecast.domain.topics import Topic
 
+from . import framing
 from .cors import allowing, preflight
 from .edge import Edge
 from .gate import Denied, Gate
@@ -134,16 +134,17 @@ async def closed(request: Request, _: Topic) -> Response:
 
 def _view_request(request: Request, topic: Topic, access: Access | None) -> ViewRequest:
     query = request.query_params
-    after, malformed = None, False
+    after, is_cleared, malformed = None, False, False
     if seen := request.headers.get("last-event-id") or query.get("last_event_id"):
         try:
-            after = Position.parse(seen)
+            after, is_cleared = framing.seen(seen)
         except InvalidPosition:
             malformed = True
     return ViewRequest(
         topic=topic,
         delta=query.get("delta") == "1",
         after=after,
+        is_cleared=is_cleared,
         malformed=malformed,
         latest=query.get("replay") == "latest",
         run=query.get("run") or None,

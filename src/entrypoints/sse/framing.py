@@ -29,6 +29,20 @@ def id_only(position: Position) -> bytes:
     return b"id: %b\n\n" % _identifier(str(position))
 
 
+CLEARED = "~"
+"""Behind the id of one who has seen all up to it, and was then told that it is shown no more."""
+
+
+def cleared(position: Position) -> bytes:
+    """Like `id_only`, for one who was told of a loss and not yet what became of it."""
+    return b"id: %b\n\n" % _identifier(f"{position}{CLEARED}")
+
+
+def seen(identifier: str) -> tuple[Position, bool]:
+    """The position that a client has seen, and whether it was told of a loss since. Raises InvalidPosition."""
+    return Position.parse(identifier.removesuffix(CLEARED)), identifier.endswith(CLEARED)
+
+
 def comment(text: str) -> bytes:
     """A comment. Raises ValueError for text that would end its line."""
     return b": %b\n\n" % _line(text)

@@ -39,6 +39,8 @@ class ViewRequest:
     """Tokens as `content` and `offset`, without the whole text."""
     after: Position | None = None
     """The last position that the client has seen."""
+    is_cleared: bool = False
+    """It was told of a loss since, and shows nothing of what came before."""
     malformed: bool = False
     """The client named a position that is none: it has seen something, nobody knows what."""
     latest: bool = False
