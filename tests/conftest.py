@@ -1,11 +1,15 @@
 """Fixtures of the whole suite: the async backend and the shared Redis servers."""
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import RedisKind, RedisServer, available_redis_kinds, start_redis
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or no server of a test would hear of it
 
 
 @pytest.fixture(scope="session")
